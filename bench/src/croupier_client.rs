@@ -1,0 +1,271 @@
+//! Ours: Croupier on one shard, as its documentation says to use it.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use croupier::testing::nats_server::NatsServerBinary;
+use croupier::{Node, PublishError, Shard, Topic};
+use tokio::sync::oneshot;
+
+use crate::error::BenchError;
+use crate::figure::{Figure, Work};
+use crate::receiving::{Length, Quota, Receiving, Step};
+use crate::traffic::{Account, DATA_SUBJECT, ECHO_SUBJECT, FLOOD_SUBJECT, FloodOrder, Payloads, Tally};
+use crate::usage::Meter;
+use crate::worker::{Assignment, Outcome, WARM_UP, keeps_round_trips};
+
+const NAME: &str = "croupier";
+
+/// The one cluster of the measured node.
+const CLUSTER: &str = "c1";
+/// How many bytes are published between two turns of the shard: what the connection sends at once stays in
+/// the cache.
+const BURST_BYTES: usize = 128 * 1024;
+/// How many publishes stand between two looks at the clock, at most.
+const PUBLISH_BATCH: u64 = 4096;
+/// How many requests stand between two looks at the clock.
+const REQUEST_BATCH: u64 = 16;
+/// Long enough for the reactor to be polled, which a plain yield does not do.
+const TURN: Duration = Duration::from_nanos(100);
+
+/// Does the work.
+///
+/// # Errors
+/// What Croupier says, or a wrong echo.
+pub fn run(assignment: Assignment) -> Result<Outcome, BenchError> {
+    on_one_shard(assignment.address, async move |shard| match assignment.figure.work() {
+        Work::Publish => publish(&shard, assignment.figure, assignment.length).await,
+        Work::Receive => receive(&shard, assignment.figure, assignment.length).await,
+        Work::Request { in_flight } => request(&shard, assignment.figure, in_flight, assignment.length).await,
+    })
+}
+
+/// The nats-server binary that Croupier's own tests use: found, or fetched.
+///
+/// # Errors
+/// With the ways to get one.
+pub fn nats_server_binary() -> Result<PathBuf, BenchError> {
+    NatsServerBinary::find().map_err(|error| BenchError::Server { reason: error.to_string() })
+}
+
+/// Runs `app` on a node of one shard that knows one cluster, the server at `address`, and hands its result out.
+///
+/// # Errors
+/// Those of the node and of the app.
+pub fn on_one_shard<T: Send + 'static>(
+    address: SocketAddr,
+    app: impl AsyncFnOnce(Shard) -> Result<T, BenchError> + Clone + Send + 'static,
+) -> Result<T, BenchError> {
+    let (sender, receiver) = mpsc::channel();
+    Node::builder()
+        .cluster(CLUSTER, [format!("nats://{address}")])
+        .shards(1)
+        .run(async move |shard| {
+            // The receiver outlives the node, so this cannot fail.
+            let _ = sender.send(app(shard).await?);
+            Ok(())
+        })
+        .map_err(BenchError::client(NAME))?;
+    receiver.recv().map_err(BenchError::client(NAME))
+}
+
+async fn publish(shard: &Shard, figure: Figure, length: Length) -> Result<Outcome, BenchError> {
+    let topic = shard.topic(DATA_SUBJECT).map_err(BenchError::client(NAME))?;
+    let payloads = Payloads::new(figure.payload_bytes());
+    let mut account = Account::default();
+    publish_for(shard, &topic, &payloads, WARM_UP, &mut account).await?;
+    let before = account.swallowed.messages;
+    let meter = Meter::start();
+    publish_for(shard, &topic, &payloads, length, &mut account).await?;
+    Ok(Outcome::new(account.swallowed.messages - before, &meter, account))
+}
+
+async fn publish_for(
+    shard: &Shard,
+    topic: &Topic,
+    payloads: &Payloads,
+    length: Length,
+    account: &mut Account,
+) -> Result<(), BenchError> {
+    let quota = Quota::start(length);
+    let burst = PUBLISH_BATCH.min((BURST_BYTES / payloads.at(0).len()) as u64);
+    let mut published = 0;
+    loop {
+        let batch = quota.next(published, burst);
+        if batch == 0 {
+            break;
+        }
+        publish_burst(shard, topic, payloads, published, batch).await?;
+        published += batch;
+    }
+    account.swallowed = account.swallowed.plus(Tally::of_first(published, payloads.at(0).len()));
+    shard.flush().await.map_err(BenchError::client(NAME))?;
+    // The same last word as the peer's, so that both ends count the same.
+    echo(shard, payloads, 0).await?;
+    account.echoed.add(payloads.at(0));
+    Ok(())
+}
+
+/// Publishes `messages` messages from number `first` on, gives the shard a turn whenever its buffer is full,
+/// and one at the end.
+///
+/// # Errors
+/// Every refusal but `Busy`.
+pub async fn publish_burst(
+    shard: &Shard,
+    topic: &Topic,
+    payloads: &Payloads,
+    first: u64,
+    messages: u64,
+) -> Result<(), BenchError> {
+    for number in first..first + messages {
+        while let Err(error) = topic.publish(payloads.at(number)) {
+            if !matches!(error, PublishError::Busy { .. }) {
+                return Err(BenchError::client(NAME)(error));
+            }
+            shard.sleep(TURN).await;
+        }
+    }
+    shard.sleep(TURN).await;
+    Ok(())
+}
+
+async fn receive(shard: &Shard, figure: Figure, length: Length) -> Result<Outcome, BenchError> {
+    let phase = Rc::new(RefCell::new(None));
+    let guard = shard
+        .subscribe_with(DATA_SUBJECT, {
+            let (shard, phase) = (shard.clone(), Rc::clone(&phase));
+            move |message| take(&shard, &mut phase.borrow_mut(), message.payload())
+        })
+        .await
+        .map_err(BenchError::client(NAME))?;
+    let warm_up = receive_for(shard, &phase, figure, WARM_UP).await?;
+    let meter = Meter::start();
+    let received = receive_for(shard, &phase, figure, length).await?;
+    let account = Account { flooded: warm_up.plus(received), ..Account::default() };
+    let outcome = Outcome::new(received.messages, &meter, account);
+    drop(guard);
+    Ok(outcome)
+}
+
+/// A flood under way, and who waits for its end.
+struct Phase {
+    receiving: Receiving,
+    over: Option<oneshot::Sender<Result<Tally, PublishError>>>,
+}
+
+/// Called by the read loop for every message.
+#[inline]
+fn take(shard: &Shard, phase: &mut Option<Phase>, payload: &[u8]) {
+    let Some(Phase { receiving, over }) = phase else { return };
+    let result = match receiving.take(payload) {
+        Step::More => return,
+        Step::Order(order) => match send(shard, order) {
+            Ok(()) => return,
+            Err(error) => Err(error),
+        },
+        Step::Done => Ok(receiving.tally()),
+    };
+    if let Some(over) = over.take() {
+        // Nobody waits any more if the worker has failed elsewhere.
+        let _ = over.send(result);
+    }
+}
+
+fn send(shard: &Shard, order: FloodOrder) -> Result<(), PublishError> {
+    shard.publish(FLOOD_SUBJECT, order.to_payload())
+}
+
+async fn receive_for(
+    shard: &Shard,
+    phase: &RefCell<Option<Phase>>,
+    figure: Figure,
+    length: Length,
+) -> Result<Tally, BenchError> {
+    let (receiving, orders) = Receiving::start(length, figure.payload_bytes());
+    let (over, end) = oneshot::channel();
+    *phase.borrow_mut() = Some(Phase { receiving, over: Some(over) });
+    for order in orders {
+        send(shard, order).map_err(BenchError::client(NAME))?;
+    }
+    end.await.map_err(BenchError::client(NAME))?.map_err(BenchError::client(NAME))
+}
+
+async fn request(
+    shard: &Shard,
+    figure: Figure,
+    in_flight: usize,
+    length: Length,
+) -> Result<Outcome, BenchError> {
+    let payloads = Rc::new(Payloads::new(figure.payload_bytes()));
+    let (warm_up, _) = request_for(shard, &payloads, figure, in_flight, WARM_UP).await?;
+    let meter = Meter::start();
+    let (requested, round_trips) = request_for(shard, &payloads, figure, in_flight, length).await?;
+    let account = Account { echoed: warm_up.plus(requested), ..Account::default() };
+    Ok(Outcome::new(requested.messages, &meter, account).with_round_trips(&round_trips))
+}
+
+/// What one request loop has to say at its end.
+type Loop = Result<(Tally, Vec<Duration>), BenchError>;
+
+async fn request_for(
+    shard: &Shard,
+    payloads: &Rc<Payloads>,
+    figure: Figure,
+    in_flight: usize,
+    length: Length,
+) -> Loop {
+    let quota = Quota::start(length);
+    let begun = Rc::new(Cell::new(0));
+    let mut ends = Vec::with_capacity(in_flight);
+    for _ in 0..in_flight {
+        let (sender, end) = oneshot::channel();
+        ends.push(end);
+        let (task_shard, payloads, begun) = (shard.clone(), Rc::clone(payloads), Rc::clone(&begun));
+        shard.spawn(async move {
+            // Nobody waits any more if another loop has failed.
+            let _ = sender.send(request_loop(&task_shard, &payloads, figure, &quota, &begun).await);
+        });
+    }
+    let mut total = (Tally::default(), Vec::new());
+    for end in ends {
+        let (tally, round_trips) = end.await.map_err(BenchError::client(NAME))??;
+        total.0 = total.0.plus(tally);
+        total.1.extend(round_trips);
+    }
+    Ok(total)
+}
+
+async fn request_loop(
+    shard: &Shard,
+    payloads: &Payloads,
+    figure: Figure,
+    quota: &Quota,
+    begun: &Cell<u64>,
+) -> Loop {
+    let (mut tally, mut round_trips) = (Tally::default(), Vec::new());
+    loop {
+        let first = begun.replace(begun.get() + REQUEST_BATCH);
+        let batch = quota.next(first, REQUEST_BATCH);
+        if batch == 0 {
+            return Ok((tally, round_trips));
+        }
+        for number in first..first + batch {
+            let start = keeps_round_trips(figure).then(Instant::now);
+            echo(shard, payloads, number).await?;
+            round_trips.extend(start.map(|start| start.elapsed()));
+            tally.add(payloads.at(number));
+        }
+    }
+}
+
+/// One request, whose answer must be its own payload.
+async fn echo(shard: &Shard, payloads: &Payloads, number: u64) -> Result<(), BenchError> {
+    let payload = payloads.at(number);
+    let answer = shard.request(ECHO_SUBJECT, payload).await.map_err(BenchError::client(NAME))?;
+    if answer.payload() == payload { Ok(()) } else { Err(BenchError::WrongEcho { number }) }
+}

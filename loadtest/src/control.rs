@@ -1,0 +1,151 @@
+//! What the main thread and the shards of a run tell each other.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+/// Shared by the main thread, which decides, and the shards, which report.
+#[derive(Debug)]
+pub(crate) struct Control {
+    start: OnceLock<Instant>,
+    is_over: AtomicBool,
+    shards: Vec<ShardProgress>,
+}
+
+/// One shard's counters, on cache lines of its own. Only that shard writes them.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct ShardProgress {
+    is_ready: AtomicBool,
+    has_sent_all: AtomicBool,
+    sent: AtomicU64,
+    delivered: AtomicU64,
+    busy: AtomicU64,
+}
+
+/// The counters of all shards together, at one time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Totals {
+    pub(crate) sent: u64,
+    pub(crate) delivered: u64,
+    pub(crate) busy: u64,
+}
+
+impl Control {
+    pub(crate) fn new(shards: usize) -> Self {
+        Self {
+            start: OnceLock::new(),
+            is_over: AtomicBool::new(false),
+            shards: (0..shards).map(|_| ShardProgress::default()).collect(),
+        }
+    }
+
+    /// Fixes the time of the first message; only the first call does.
+    pub(crate) fn start_at(&self, start: Instant) {
+        self.start.get_or_init(|| start);
+    }
+
+    /// The time of the first message, once it is fixed.
+    pub(crate) fn start(&self) -> Option<Instant> {
+        self.start.get().copied()
+    }
+
+    /// Nanoseconds since the start, on the machine's monotonic clock; zero before it.
+    pub(crate) fn now_nanos(&self) -> u64 {
+        let since_start = self.start().map(|start| start.elapsed().as_nanos());
+        since_start.map_or(0, |nanos| u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+
+    /// Asks the shards to hand in what they have.
+    pub(crate) fn end(&self) {
+        self.is_over.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
+    }
+
+    /// The counters of a shard of this run.
+    pub(crate) fn shard(&self, shard: usize) -> &ShardProgress {
+        &self.shards[shard]
+    }
+
+    pub(crate) fn all_ready(&self) -> bool {
+        self.shards.iter().all(|shard| shard.is_ready.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn all_sent(&self) -> bool {
+        self.shards.iter().all(|shard| shard.has_sent_all.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        for shard in &self.shards {
+            totals.sent += shard.sent.load(Ordering::Relaxed);
+            totals.delivered += shard.delivered.load(Ordering::Relaxed);
+            totals.busy += shard.busy.load(Ordering::Relaxed);
+        }
+        totals
+    }
+}
+
+impl ShardProgress {
+    pub(crate) fn ready(&self) {
+        self.is_ready.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn sent_all(&self) {
+        self.has_sent_all.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn sent_one(&self) {
+        add_one(&self.sent);
+    }
+
+    pub(crate) fn delivered_one(&self) {
+        add_one(&self.delivered);
+    }
+
+    pub(crate) fn busy_once(&self) {
+        add_one(&self.busy);
+    }
+}
+
+/// There is one writer, so that no locked instruction is needed.
+fn add_one(counter: &AtomicU64) {
+    counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn the_clock_is_zero_until_the_start_and_the_start_is_fixed_once() {
+        let control = Control::new(1);
+        assert_eq!(control.now_nanos(), 0);
+        let later = Instant::now() + Duration::from_secs(3600);
+        control.start_at(later);
+        control.start_at(Instant::now());
+        assert_eq!(control.start(), Some(later));
+        assert_eq!(control.now_nanos(), 0);
+    }
+
+    #[test]
+    fn the_totals_are_the_sum_of_the_shards_and_all_means_every_one() {
+        let control = Control::new(2);
+        control.shard(0).sent_one();
+        control.shard(1).sent_one();
+        control.shard(1).delivered_one();
+        control.shard(0).busy_once();
+        assert_eq!(control.totals(), Totals { sent: 2, delivered: 1, busy: 1 });
+
+        control.shard(0).ready();
+        control.shard(0).sent_all();
+        assert!(!control.all_ready() && !control.all_sent());
+        control.shard(1).ready();
+        control.shard(1).sent_all();
+        assert!(control.all_ready() && control.all_sent());
+    }
+}

@@ -1,0 +1,157 @@
+//! From what the shards handed in to the report.
+
+use croupier::ClusterName;
+
+use crate::cli::RunOptions;
+use crate::cpu::CpuTimes;
+use crate::recorder::Recorder;
+use crate::report::{
+    ArgumentsReport, ClusterReport, ConnectionsReport, CountsReport, CpuReport, LatencyReport, Percentiles,
+    RateReport, Report, SCHEMA, rounded,
+};
+use crate::surroundings::Surroundings;
+use crate::verdict::Evidence;
+use crate::worker::{Assignment, Outcome};
+
+/// What is known when a run has ended.
+pub(crate) struct Findings<'a> {
+    pub(crate) options: &'a RunOptions,
+    pub(crate) assignment: &'a Assignment,
+    pub(crate) outcomes: Vec<Outcome>,
+    /// Of the measured phase.
+    pub(crate) cpu: CpuTimes,
+    pub(crate) surroundings: Surroundings,
+}
+
+impl Findings<'_> {
+    /// Merges the shards and weighs the whole.
+    pub(crate) fn report(self) -> Report {
+        let clusters = self.assignment.clusters.len();
+        let mut recorder = Recorder::new(self.assignment.window(), clusters);
+        let mut topics_by_cluster = vec![0; clusters];
+        let (mut unsent, mut connections) = (0, ConnectionsReport::default());
+        for outcome in &self.outcomes {
+            recorder.merge(&outcome.recorder);
+            unsent += outcome.unsent;
+            connections.stalls += outcome.stats.stalls;
+            for link in &outcome.stats.links {
+                connections.disconnects += link.disconnects;
+                connections.slow_consumer_drops += link.lagged;
+                connections.server_errors += link.server_errors;
+                connections.in_doubt += link.in_doubt;
+            }
+            for (ours, theirs) in topics_by_cluster.iter_mut().zip(&outcome.topics_by_cluster) {
+                *ours += theirs;
+            }
+        }
+
+        let achieved = self.rate_achieved(&recorder);
+        let verdict = self.evidence(&recorder, &connections, unsent, achieved).verdict();
+        let each = 1e6 / (recorder.measured.delivered.max(1) as f64);
+        let (client, servers) = (self.cpu.client.as_secs_f64(), self.cpu.servers.as_secs_f64());
+        let percent = |share: f64| rounded(share * 100.0, 2);
+        let surroundings = Surroundings {
+            steal_percent: self.cpu.steal_share().map(percent),
+            other_processes_percent: self.cpu.others_share().map(percent),
+            ..self.surroundings.clone()
+        };
+        Report {
+            schema: SCHEMA,
+            scenario: "pubsub",
+            verdict,
+            counts: CountsReport::from(&recorder.measured),
+            warmup_counts: CountsReport::from(&recorder.warmup),
+            rate: RateReport {
+                asked: self.options.rate.per_second(),
+                achieved: rounded(achieved, 1),
+                unsent,
+                busy: recorder.busy,
+            },
+            latency_us: LatencyReport {
+                e2e: Percentiles::of_nanos(&recorder.e2e()),
+                lag: Percentiles::of_nanos(&recorder.lag),
+                wire: Percentiles::of_nanos(&recorder.wire),
+            },
+            cpu_s: CpuReport { client: rounded(client, 3), servers: rounded(servers, 3) },
+            cpu_us_per_message: CpuReport {
+                client: rounded(client * each, 3),
+                servers: rounded(servers * each, 3),
+            },
+            clusters: clusters_report(&self.assignment.clusters, &recorder, &topics_by_cluster),
+            connections,
+            arguments: self.arguments(),
+            surroundings,
+        }
+    }
+
+    /// Messages of the measured phase by the time that they took: the phase's own, or longer when the last
+    /// of them was late.
+    fn rate_achieved(&self, recorder: &Recorder) -> f64 {
+        let schedule = &self.assignment.schedule;
+        let from_nanos = schedule.measured_from_nanos();
+        let asked_nanos = schedule.end_nanos() - from_nanos;
+        let took_nanos = recorder.last_sent_nanos.saturating_sub(from_nanos).max(asked_nanos).max(1);
+        recorder.measured.sent as f64 / (took_nanos as f64 / 1e9)
+    }
+
+    fn evidence(
+        &self,
+        recorder: &Recorder,
+        connections: &ConnectionsReport,
+        unsent: u64,
+        rate_achieved: f64,
+    ) -> Evidence {
+        Evidence {
+            warmup: recorder.warmup,
+            measured: recorder.measured,
+            unsent,
+            rate_asked: self.options.rate.per_second() as f64,
+            rate_achieved,
+            disconnects: connections.disconnects,
+            slow_consumer_drops: connections.slow_consumer_drops,
+            is_debug_build: cfg!(debug_assertions),
+            lag_p99_nanos: recorder.lag.value_at_quantile(0.99),
+            e2e_p99_nanos: recorder.e2e().value_at_quantile(0.99),
+            e2e_medians_nanos: recorder.e2e_medians(),
+            steal_share: self.cpu.steal_share(),
+            others_share: self.cpu.others_share(),
+            pressure_before_percent: self.surroundings.pressure_before_percent,
+            cores: self.surroundings.cores,
+            roles: self.options.shards + self.options.clusters,
+        }
+    }
+
+    fn arguments(&self) -> ArgumentsReport {
+        let options = self.options;
+        ArgumentsReport {
+            command_line: std::env::args_os()
+                .skip(1)
+                .map(|word| word.to_string_lossy().into_owned())
+                .collect(),
+            rate: options.rate.per_second(),
+            warmup_s: options.warmup.as_secs_f64(),
+            duration_s: options.duration.as_secs_f64(),
+            size_bytes_min: options.size.smallest_bytes,
+            size_bytes_max: options.size.largest_bytes,
+            topics: options.topics,
+            clusters: options.clusters,
+            shards: options.shards,
+            seed: options.seed,
+        }
+    }
+}
+
+fn clusters_report(names: &[ClusterName], recorder: &Recorder, topics: &[u64]) -> Vec<ClusterReport> {
+    let all = recorder.delivered_by_cluster.iter().sum::<u64>().max(1) as f64;
+    names
+        .iter()
+        .zip(&recorder.delivered_by_cluster)
+        .zip(topics)
+        .map(|((name, delivered), topics)| ClusterReport {
+            name: name.to_string(),
+            share: rounded(*delivered as f64 / all, 4),
+            delivered: *delivered,
+            topics: *topics,
+        })
+        .collect()
+}

@@ -1,0 +1,42 @@
+//! SIGINT and SIGTERM: the first one ends the run in order, a second one at once.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+/// Remembers whether the run has been asked to stop, and by which signal.
+#[derive(Clone, Debug)]
+pub(crate) struct Interrupt {
+    signal: Arc<AtomicUsize>,
+}
+
+impl Interrupt {
+    /// Installs the handlers, for the life of the process.
+    pub(crate) fn install() -> io::Result<Self> {
+        let signal = Arc::new(AtomicUsize::new(0));
+        let is_second = Arc::new(AtomicBool::new(false));
+        for number in [SIGINT, SIGTERM] {
+            // In this order, so that only the second signal finds the flag raised.
+            signal_hook::flag::register_conditional_shutdown(
+                number,
+                exit_code(number as usize).into(),
+                Arc::clone(&is_second),
+            )?;
+            signal_hook::flag::register(number, Arc::clone(&is_second))?;
+            signal_hook::flag::register_usize(number, Arc::clone(&signal), number as usize)?;
+        }
+        Ok(Self { signal })
+    }
+
+    /// The signal that asked to stop, if one has.
+    pub(crate) fn signal(&self) -> Option<usize> {
+        Some(self.signal.load(Ordering::Relaxed)).filter(|signal| *signal != 0)
+    }
+}
+
+/// What a shell expects of a process that a signal ended.
+pub(crate) fn exit_code(signal: usize) -> u8 {
+    128 + u8::try_from(signal).unwrap_or(0)
+}

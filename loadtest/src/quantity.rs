@@ -1,0 +1,256 @@
+//! Rates, durations and sizes as a person writes them: `50k`, `500ms`, `64..1024`.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+/// Messages a second, from 1 to [`Rate::MAX_PER_SECOND`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rate(u64);
+
+/// The bytes of a payload: one size, or any size of a range with equal probability.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Size {
+    pub(crate) smallest_bytes: usize,
+    pub(crate) largest_bytes: usize,
+}
+
+/// Why a value was refused; the text completes "`--rate abc`: ".
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum QuantityError {
+    #[error("not a number; write for example {example}")]
+    NotANumber { example: &'static str },
+    #[error("not a whole number of messages a second")]
+    Fraction,
+    #[error("the unit is missing; write for example 10s or 500ms")]
+    UnitMissing,
+    #[error("unknown unit {unit:?}; known are {known}")]
+    UnitUnknown { unit: String, known: &'static str },
+    #[error("out of range; allowed is {least} to {most}")]
+    OutOfRange { least: String, most: String },
+    #[error("the range is empty: {smallest} is above {largest}")]
+    RangeEmpty { smallest: usize, largest: usize },
+}
+
+impl Rate {
+    /// Far above what one machine can do; it keeps the schedule's arithmetic within 64 bits.
+    pub(crate) const MAX_PER_SECOND: u64 = 10_000_000;
+
+    /// What a run without `--rate` sends.
+    pub(crate) const DEFAULT: Self = Self(20_000);
+
+    /// Reads `20000`, `20k`, `2.5k` or `1M`.
+    pub(crate) fn parse(text: &str) -> Result<Self, QuantityError> {
+        let (number, unit) = split_unit(text);
+        let scale = match unit {
+            "" => 1,
+            "k" | "K" => 1_000,
+            "m" | "M" => 1_000_000,
+            _ => return Err(QuantityError::UnitUnknown { unit: unit.to_owned(), known: "k and M" }),
+        };
+        let micro = scaled_to_millionths(number, "50000, 50k or 1M")?.checked_mul(scale);
+        let per_second = match micro {
+            Some(micro) if micro % MILLION != 0 => return Err(QuantityError::Fraction),
+            Some(micro) => micro / MILLION,
+            None => u64::MAX,
+        };
+        within(per_second, 1..=Self::MAX_PER_SECOND).map(Self)
+    }
+
+    pub(crate) fn per_second(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/s", grouped(self.0))
+    }
+}
+
+impl Size {
+    /// Reads `128` or `64..1024` (both ends included), within `allowed`.
+    pub(crate) fn parse(text: &str, allowed: RangeInclusive<usize>) -> Result<Self, QuantityError> {
+        let number = |text: &str| -> Result<usize, QuantityError> {
+            let bytes = text
+                .parse::<u64>()
+                .map_err(|_| QuantityError::NotANumber { example: "128 or 64..1024 (bytes)" })?;
+            let bytes = within(bytes, *allowed.start() as u64..=*allowed.end() as u64)?;
+            Ok(bytes as usize)
+        };
+        let (smallest_bytes, largest_bytes) = match text.split_once("..") {
+            None => (number(text)?, number(text)?),
+            Some((low, high)) => (number(low)?, number(high.strip_prefix('=').unwrap_or(high))?),
+        };
+        if smallest_bytes > largest_bytes {
+            return Err(QuantityError::RangeEmpty { smallest: smallest_bytes, largest: largest_bytes });
+        }
+        Ok(Self { smallest_bytes, largest_bytes })
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.smallest_bytes == self.largest_bytes {
+            write!(f, "{} B", self.smallest_bytes)
+        } else {
+            write!(f, "{}..{} B", self.smallest_bytes, self.largest_bytes)
+        }
+    }
+}
+
+/// Reads `5s`, `500ms`, `1.5s`, `200us` or `2m`, within `allowed`.
+pub(crate) fn parse_duration(
+    text: &str,
+    allowed: RangeInclusive<Duration>,
+) -> Result<Duration, QuantityError> {
+    let (number, unit) = split_unit(text);
+    let nanos_of_unit: u64 = match unit {
+        "us" => 1_000,
+        "ms" => 1_000_000,
+        "s" => 1_000_000_000,
+        "m" | "min" => 60_000_000_000,
+        "" if number.is_empty() => return Err(QuantityError::NotANumber { example: "10s or 500ms" }),
+        "" => return Err(QuantityError::UnitMissing),
+        _ if number.is_empty() => return Err(QuantityError::NotANumber { example: "10s or 500ms" }),
+        _ => return Err(QuantityError::UnitUnknown { unit: unit.to_owned(), known: "us, ms, s and m" }),
+    };
+    let millionths = scaled_to_millionths(number, "10s or 500ms")?;
+    let nanos = millionths.checked_mul(nanos_of_unit / 1_000).map_or(u64::MAX, |scaled| scaled / 1_000);
+    let duration = Duration::from_nanos(nanos);
+    if !allowed.contains(&duration) {
+        let bound = |duration: &Duration| format!("{duration:?}");
+        return Err(QuantityError::OutOfRange { least: bound(allowed.start()), most: bound(allowed.end()) });
+    }
+    Ok(duration)
+}
+
+/// Reads a whole number, with `k` and `M` for thousands and millions, within `allowed`.
+pub(crate) fn parse_count(text: &str, allowed: RangeInclusive<u64>) -> Result<u64, QuantityError> {
+    let (number, unit) = split_unit(text);
+    let scale = match unit {
+        "" => 1,
+        "k" | "K" => 1_000,
+        "m" | "M" => 1_000_000,
+        _ => return Err(QuantityError::UnitUnknown { unit: unit.to_owned(), known: "k and M" }),
+    };
+    let count = number.parse::<u64>().map_err(|_| QuantityError::NotANumber { example: "3 or 10k" })?;
+    within(count.saturating_mul(scale), allowed)
+}
+
+/// Digits in groups of three, for people.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(' ');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+const MILLION: u64 = 1_000_000;
+
+/// Digits after the point that count; more are refused rather than rounded.
+const FRACTION_DIGITS_MAX: usize = 6;
+
+fn split_unit(text: &str) -> (&str, &str) {
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    text.split_at(end)
+}
+
+fn scaled_to_millionths(number: &str, example: &'static str) -> Result<u64, QuantityError> {
+    let wrong = || QuantityError::NotANumber { example };
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+    if fraction.is_empty() || fraction.len() > FRACTION_DIGITS_MAX {
+        return Err(wrong());
+    }
+    let whole: u64 = whole.parse().map_err(|_| wrong())?;
+    let places = 10_u64.pow((FRACTION_DIGITS_MAX - fraction.len()) as u32);
+    let fraction: u64 = fraction.parse::<u64>().map_err(|_| wrong())? * places;
+    Ok(whole.saturating_mul(MILLION).saturating_add(fraction))
+}
+
+fn within(number: u64, allowed: RangeInclusive<u64>) -> Result<u64, QuantityError> {
+    if allowed.contains(&number) {
+        return Ok(number);
+    }
+    Err(QuantityError::OutOfRange { least: allowed.start().to_string(), most: allowed.end().to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_read_with_their_suffixes() {
+        for (text, per_second) in
+            [("1", 1), ("20000", 20_000), ("20k", 20_000), ("2.5k", 2_500), ("1M", 1_000_000)]
+        {
+            assert_eq!(Rate::parse(text).map(Rate::per_second), Ok(per_second), "{text}");
+        }
+    }
+
+    #[test]
+    fn rates_that_mean_nothing_are_refused() {
+        for text in
+            ["", "k", "0", "-5", "20x", "1.5", "0.0001k", "1..2", "11M", "99999999999999999999", "5 k"]
+        {
+            assert!(Rate::parse(text).is_err(), "{text:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn durations_are_read_with_their_units() {
+        let all = Duration::ZERO..=Duration::from_secs(3600);
+        for (text, millis) in
+            [("5s", 5_000), ("500ms", 500), ("1.5s", 1_500), ("2m", 120_000), ("0s", 0), ("2000us", 2)]
+        {
+            assert_eq!(parse_duration(text, all.clone()), Ok(Duration::from_millis(millis)), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_duration_without_a_unit_says_so() {
+        let all = Duration::ZERO..=Duration::from_secs(3600);
+        assert_eq!(parse_duration("10", all.clone()), Err(QuantityError::UnitMissing));
+        for text in ["", "s", "10h", "1.0000001s", "61m", "-1s"] {
+            assert!(parse_duration(text, all.clone()).is_err(), "{text:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn sizes_are_one_number_or_a_range() {
+        let allowed = 48..=1024;
+        assert_eq!(Size::parse("128", allowed.clone()), Ok(Size { smallest_bytes: 128, largest_bytes: 128 }));
+        assert_eq!(
+            Size::parse("64..1024", allowed.clone()),
+            Ok(Size { smallest_bytes: 64, largest_bytes: 1024 })
+        );
+        assert_eq!(
+            Size::parse("512..64", allowed.clone()),
+            Err(QuantityError::RangeEmpty { smallest: 512, largest: 64 })
+        );
+        for text in ["47", "1025", "", "..", "64..", "a", "64...128", "-64"] {
+            assert!(Size::parse(text, allowed.clone()).is_err(), "{text:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn counts_have_bounds() {
+        assert_eq!(parse_count("10k", 1..=10_000), Ok(10_000));
+        for text in ["0", "10001", "1.5", "k", "3x"] {
+            assert!(parse_count(text, 1..=10_000).is_err(), "{text:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn digits_are_grouped_from_the_right() {
+        for (number, text) in [(0, "0"), (999, "999"), (1_000, "1 000"), (12_345_678, "12 345 678")] {
+            assert_eq!(grouped(number), text);
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! What one shard saw: counts and latency histograms, merged over the shards when the run has ended.
+
+use hdrhistogram::Histogram;
+
+use crate::checker::Arrival;
+
+/// The messages of one phase of the run.
+///
+/// `delivered` counts distinct messages that arrived intact, so `sent` is `delivered` plus
+/// `lost`. A message that arrives damaged is among the corrupt ones, and its original
+/// among the lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) sent: u64,
+    pub(crate) delivered: u64,
+    pub(crate) duplicate: u64,
+    pub(crate) reordered: u64,
+    pub(crate) corrupt: u64,
+}
+
+/// Everything that one shard records, or after [`merge`](Self::merge) the whole run.
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    pub(crate) warmup: Counts,
+    pub(crate) measured: Counts,
+    /// From the intended send to the delivery, in nanoseconds: the first quarter of the measured
+    /// time, and the rest. Two, so that a run that is still settling can be told from a steady one.
+    early: Histogram<u64>,
+    late: Histogram<u64>,
+    /// From the intended to the actual send: the generator's own lateness.
+    pub(crate) lag: Histogram<u64>,
+    /// From the actual send to the delivery.
+    pub(crate) wire: Histogram<u64>,
+    /// Intact, distinct messages of the measured phase, by cluster.
+    pub(crate) delivered_by_cluster: Vec<u64>,
+    /// Publishes that were refused because a buffer was full, and tried again.
+    pub(crate) busy: u64,
+    /// When the last message that counts was sent, on the run's clock.
+    pub(crate) last_sent_nanos: u64,
+    window: Window,
+}
+
+/// When the measured phase starts and how it is divided, on the run's clock.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Window {
+    /// The first message that counts is intended at this time.
+    pub(crate) from_nanos: u64,
+    /// Where the first quarter of the measured phase ends.
+    pub(crate) early_until_nanos: u64,
+}
+
+/// A message as it was received.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Delivery {
+    pub(crate) arrival: Arrival,
+    pub(crate) cluster: usize,
+    pub(crate) intended_nanos: u64,
+    pub(crate) actual_nanos: u64,
+    pub(crate) delivered_nanos: u64,
+}
+
+/// Latencies above this are recorded as this: no run lasts so long.
+const LATENCY_NANOS_MAX: u64 = 3_600_000_000_000;
+
+/// Values keep three digits: an error below 0.1 %.
+const SIGNIFICANT_DIGITS: u8 = 3;
+
+impl Counts {
+    /// Messages sent that never arrived intact.
+    pub(crate) fn lost(&self) -> u64 {
+        self.sent.saturating_sub(self.delivered)
+    }
+
+    /// Whether all that was sent arrived, once, in order and intact.
+    pub(crate) fn is_exact(&self) -> bool {
+        self.sent == self.delivered && self.duplicate == 0 && self.reordered == 0 && self.corrupt == 0
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.sent += other.sent;
+        self.delivered += other.delivered;
+        self.duplicate += other.duplicate;
+        self.reordered += other.reordered;
+        self.corrupt += other.corrupt;
+    }
+
+    fn arrived(&mut self, arrival: Arrival) {
+        match arrival {
+            Arrival::InOrder => self.delivered += 1,
+            Arrival::Reordered => {
+                self.delivered += 1;
+                self.reordered += 1;
+            }
+            Arrival::Duplicate => self.duplicate += 1,
+        }
+    }
+}
+
+impl Recorder {
+    /// An empty recorder for `clusters` clusters.
+    pub(crate) fn new(window: Window, clusters: usize) -> Self {
+        Self {
+            warmup: Counts::default(),
+            measured: Counts::default(),
+            early: histogram(),
+            late: histogram(),
+            lag: histogram(),
+            wire: histogram(),
+            delivered_by_cluster: vec![0; clusters],
+            busy: 0,
+            last_sent_nanos: 0,
+            window,
+        }
+    }
+
+    /// A message left for its cluster.
+    pub(crate) fn sent(&mut self, intended_nanos: u64, actual_nanos: u64) {
+        if intended_nanos < self.window.from_nanos {
+            self.warmup.sent += 1;
+            return;
+        }
+        self.measured.sent += 1;
+        self.last_sent_nanos = actual_nanos;
+        self.lag.saturating_record(actual_nanos.saturating_sub(intended_nanos));
+    }
+
+    /// A message arrived intact.
+    pub(crate) fn delivered(&mut self, delivery: Delivery) {
+        let Delivery { arrival, cluster, intended_nanos, actual_nanos, delivered_nanos } = delivery;
+        if intended_nanos < self.window.from_nanos {
+            self.warmup.arrived(arrival);
+            return;
+        }
+        self.measured.arrived(arrival);
+        if arrival == Arrival::Duplicate {
+            return;
+        }
+        let e2e =
+            if intended_nanos < self.window.early_until_nanos { &mut self.early } else { &mut self.late };
+        e2e.saturating_record(delivered_nanos.saturating_sub(intended_nanos));
+        self.wire.saturating_record(delivered_nanos.saturating_sub(actual_nanos));
+        if let Some(delivered) = self.delivered_by_cluster.get_mut(cluster) {
+            *delivered += 1;
+        }
+    }
+
+    /// Something arrived that this run did not send so: a wrong hash, run, topic or publisher.
+    pub(crate) fn corrupt(&mut self, delivered_nanos: u64) {
+        let in_warmup = delivered_nanos < self.window.from_nanos;
+        let counts = if in_warmup { &mut self.warmup } else { &mut self.measured };
+        counts.corrupt += 1;
+    }
+
+    /// Adds what another shard of the same run saw.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.warmup.add(&other.warmup);
+        self.measured.add(&other.measured);
+        for (ours, theirs) in [
+            (&mut self.early, &other.early),
+            (&mut self.late, &other.late),
+            (&mut self.lag, &other.lag),
+            (&mut self.wire, &other.wire),
+        ] {
+            merge(ours, theirs);
+        }
+        for (ours, theirs) in self.delivered_by_cluster.iter_mut().zip(&other.delivered_by_cluster) {
+            *ours += theirs;
+        }
+        self.busy += other.busy;
+        self.last_sent_nanos = self.last_sent_nanos.max(other.last_sent_nanos);
+    }
+
+    /// From the intended send to the delivery, over the whole measured phase.
+    pub(crate) fn e2e(&self) -> Histogram<u64> {
+        let mut all = self.early.clone();
+        merge(&mut all, &self.late);
+        all
+    }
+
+    /// The median of `e2e` in the first quarter and in the rest, in nanoseconds; none when one of the
+    /// two has too few messages to say anything.
+    pub(crate) fn e2e_medians(&self) -> Option<(u64, u64)> {
+        const MESSAGES_MIN: u64 = 100;
+        if self.early.len() < MESSAGES_MIN || self.late.len() < MESSAGES_MIN {
+            return None;
+        }
+        Some((self.early.value_at_quantile(0.5), self.late.value_at_quantile(0.5)))
+    }
+}
+
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LATENCY_NANOS_MAX, SIGNIFICANT_DIGITS).expect("the bounds are in order")
+}
+
+fn merge(ours: &mut Histogram<u64>, theirs: &Histogram<u64>) {
+    ours.add(theirs).expect("both have the same bounds");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW: Window = Window { from_nanos: 1_000, early_until_nanos: 2_000 };
+
+    fn delivery(arrival: Arrival, intended_nanos: u64, cluster: usize) -> Delivery {
+        Delivery {
+            arrival,
+            cluster,
+            intended_nanos,
+            actual_nanos: intended_nanos + 10,
+            delivered_nanos: intended_nanos + 500,
+        }
+    }
+
+    #[test]
+    fn the_warm_up_is_counted_apart_and_not_in_the_histograms() {
+        let mut recorder = Recorder::new(WINDOW, 1);
+        recorder.sent(999, 1_500);
+        recorder.delivered(delivery(Arrival::InOrder, 999, 0));
+        assert_eq!(recorder.warmup, Counts { sent: 1, delivered: 1, ..Counts::default() });
+        assert_eq!(recorder.measured, Counts::default());
+        assert_eq!((recorder.e2e().len(), recorder.lag.len(), recorder.wire.len()), (0, 0, 0));
+        assert_eq!(recorder.delivered_by_cluster, [0]);
+    }
+
+    #[test]
+    fn the_three_latencies_start_and_end_where_they_say() {
+        let mut recorder = Recorder::new(WINDOW, 2);
+        recorder.sent(1_000, 1_010);
+        recorder.delivered(delivery(Arrival::InOrder, 1_000, 1));
+        assert_eq!(recorder.lag.max(), 10);
+        assert_eq!(recorder.wire.max(), 490);
+        assert_eq!(recorder.e2e().max(), 500);
+        assert_eq!(recorder.delivered_by_cluster, [0, 1]);
+        assert_eq!(recorder.last_sent_nanos, 1_010);
+    }
+
+    #[test]
+    fn a_duplicate_has_no_latency_and_is_not_delivered_again() {
+        let mut recorder = Recorder::new(WINDOW, 1);
+        recorder.sent(1_000, 1_010);
+        recorder.delivered(delivery(Arrival::InOrder, 1_000, 0));
+        recorder.delivered(delivery(Arrival::Duplicate, 1_000, 0));
+        assert_eq!(recorder.measured, Counts { sent: 1, delivered: 1, duplicate: 1, ..Counts::default() });
+        assert_eq!(recorder.e2e().len(), 1);
+        assert!(!recorder.measured.is_exact());
+        assert_eq!(recorder.measured.lost(), 0);
+    }
+
+    #[test]
+    fn merged_shards_are_as_one_that_saw_everything() {
+        let (mut a, mut b, mut whole) =
+            (Recorder::new(WINDOW, 2), Recorder::new(WINDOW, 2), Recorder::new(WINDOW, 2));
+        for i in 0..1_000_u64 {
+            let part = if i % 3 == 0 { &mut a } else { &mut b };
+            for recorder in [part, &mut whole] {
+                recorder.sent(i * 10, i * 10 + i);
+                let arrival = if i % 7 == 0 { Arrival::Reordered } else { Arrival::InOrder };
+                recorder.delivered(delivery(arrival, i * 10, (i % 2) as usize));
+                if i % 100 == 0 {
+                    recorder.corrupt(i * 10);
+                    recorder.busy += 1;
+                }
+            }
+        }
+        a.merge(&b);
+        assert_eq!((a.warmup, a.measured), (whole.warmup, whole.measured));
+        assert_eq!(a.e2e(), whole.e2e());
+        assert_eq!((&a.lag, &a.wire), (&whole.lag, &whole.wire));
+        assert_eq!(a.delivered_by_cluster, whole.delivered_by_cluster);
+        assert_eq!((a.busy, a.last_sent_nanos), (whole.busy, whole.last_sent_nanos));
+        assert_eq!(a.e2e_medians(), whole.e2e_medians());
+    }
+
+    #[test]
+    fn medians_are_silent_about_too_few_messages() {
+        let mut recorder = Recorder::new(WINDOW, 1);
+        for i in 0..99 {
+            recorder.delivered(delivery(Arrival::InOrder, 1_000 + i, 0));
+            recorder.delivered(delivery(Arrival::InOrder, 3_000 + i, 0));
+        }
+        assert_eq!(recorder.e2e_medians(), None);
+    }
+
+    #[test]
+    fn what_was_sent_and_did_not_arrive_is_lost() {
+        let counts = Counts { sent: 10, delivered: 7, ..Counts::default() };
+        assert_eq!(counts.lost(), 3);
+        assert!(!counts.is_exact());
+    }
+}

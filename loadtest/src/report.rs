@@ -1,0 +1,254 @@
+//! The report of a run, as JSON of schema 1.
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use crate::recorder::Counts;
+use crate::surroundings::Surroundings;
+use crate::verdict::Verdict;
+
+/// Raised when a key changes its meaning or goes away; new keys leave it as it is.
+pub(crate) const SCHEMA: u32 = 1;
+
+/// Everything that is known about a run when it has ended.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Report {
+    pub(crate) schema: u32,
+    pub(crate) scenario: &'static str,
+    pub(crate) verdict: Verdict,
+    /// The measured phase.
+    pub(crate) counts: CountsReport,
+    /// The warm-up, which is checked like the rest and is in no other figure.
+    pub(crate) warmup_counts: CountsReport,
+    pub(crate) rate: RateReport,
+    pub(crate) latency_us: LatencyReport,
+    pub(crate) cpu_s: CpuReport,
+    /// The same, for each delivered message, in microseconds.
+    pub(crate) cpu_us_per_message: CpuReport,
+    pub(crate) clusters: Vec<ClusterReport>,
+    pub(crate) connections: ConnectionsReport,
+    pub(crate) arguments: ArgumentsReport,
+    pub(crate) surroundings: Surroundings,
+}
+
+/// How many messages of a phase had which fate.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct CountsReport {
+    pub(crate) sent: u64,
+    /// Distinct messages that arrived intact.
+    pub(crate) delivered: u64,
+    pub(crate) lost: u64,
+    pub(crate) duplicate: u64,
+    pub(crate) reordered: u64,
+    pub(crate) corrupt: u64,
+}
+
+/// Messages a second.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct RateReport {
+    pub(crate) asked: u64,
+    pub(crate) achieved: f64,
+    /// Messages that were due and not sent before the run was given up.
+    pub(crate) unsent: u64,
+    /// Publishes refused because a buffer was full; each was tried again until it was accepted.
+    pub(crate) busy: u64,
+}
+
+/// Three latencies of the measured phase, in microseconds.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct LatencyReport {
+    /// From the intended send to the delivery.
+    pub(crate) e2e: Percentiles,
+    /// From the intended to the actual send.
+    pub(crate) lag: Percentiles,
+    /// From the actual send to the delivery.
+    pub(crate) wire: Percentiles,
+}
+
+/// Points of a distribution, in microseconds with one decimal.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(crate) struct Percentiles {
+    pub(crate) p50: f64,
+    pub(crate) p90: f64,
+    pub(crate) p99: f64,
+    pub(crate) p999: f64,
+    pub(crate) max: f64,
+}
+
+/// Processor time, user and system together.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct CpuReport {
+    pub(crate) client: f64,
+    pub(crate) servers: f64,
+}
+
+/// A cluster's part of the measured phase.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct ClusterReport {
+    pub(crate) name: String,
+    /// Of the delivered messages, from 0 to 1.
+    pub(crate) share: f64,
+    pub(crate) delivered: u64,
+    /// Topics whose home it is.
+    pub(crate) topics: u64,
+}
+
+/// What went wrong on the connections and shards, over the whole run.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(crate) struct ConnectionsReport {
+    /// Accepted connections that ended.
+    pub(crate) disconnects: u64,
+    /// Messages dropped because a subscriber did not keep up.
+    pub(crate) slow_consumer_drops: u64,
+    /// Errors that the servers told.
+    pub(crate) server_errors: u64,
+    /// Messages written to a connection that was cut before the server confirmed them.
+    pub(crate) in_doubt: u64,
+    /// Times that the watchdog had to wake a shard.
+    pub(crate) stalls: u64,
+}
+
+/// What was asked for, defaults included.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct ArgumentsReport {
+    pub(crate) command_line: Vec<String>,
+    pub(crate) rate: u64,
+    pub(crate) warmup_s: f64,
+    pub(crate) duration_s: f64,
+    pub(crate) size_bytes_min: usize,
+    pub(crate) size_bytes_max: usize,
+    pub(crate) topics: usize,
+    pub(crate) clusters: usize,
+    pub(crate) shards: usize,
+    pub(crate) seed: u64,
+}
+
+impl From<&Counts> for CountsReport {
+    fn from(counts: &Counts) -> Self {
+        Self {
+            sent: counts.sent,
+            delivered: counts.delivered,
+            lost: counts.lost(),
+            duplicate: counts.duplicate,
+            reordered: counts.reordered,
+            corrupt: counts.corrupt,
+        }
+    }
+}
+
+impl Percentiles {
+    /// Reads a histogram of nanoseconds; all zero when it is empty.
+    pub(crate) fn of_nanos(histogram: &Histogram<u64>) -> Self {
+        let micros = |nanos: u64| rounded(nanos as f64 / 1_000.0, 1);
+        let at = |quantile: f64| micros(histogram.value_at_quantile(quantile));
+        Self { p50: at(0.50), p90: at(0.90), p99: at(0.99), p999: at(0.999), max: micros(histogram.max()) }
+    }
+}
+
+/// Keeps `decimals` decimals: what lies below is noise, and makes a report hard to read.
+pub(crate) fn rounded(value: f64, decimals: i32) -> f64 {
+    let scale = 10_f64.powi(decimals);
+    (value * scale).round() / scale
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_those_of_the_histogram_in_microseconds() {
+        let mut histogram = Histogram::<u64>::new_with_bounds(1, 1_000_000_000, 3).expect("bounds");
+        for micros in 1..=1_000_u64 {
+            histogram.record(micros * 1_000).expect("within the bounds");
+        }
+        let percentiles = Percentiles::of_nanos(&histogram);
+        let close = |value: f64, exact: f64| (value - exact).abs() <= exact * 0.001 + 0.1;
+        assert!(close(percentiles.p50, 500.0), "{percentiles:?}");
+        assert!(close(percentiles.p90, 900.0), "{percentiles:?}");
+        assert!(close(percentiles.p99, 990.0), "{percentiles:?}");
+        assert!(close(percentiles.p999, 999.0), "{percentiles:?}");
+        assert!(close(percentiles.max, 1_000.0), "{percentiles:?}");
+    }
+
+    #[test]
+    fn an_empty_histogram_is_all_zero() {
+        let histogram = Histogram::<u64>::new_with_bounds(1, 1_000_000, 3).expect("bounds");
+        let zero = Percentiles { p50: 0.0, p90: 0.0, p99: 0.0, p999: 0.0, max: 0.0 };
+        assert_eq!(Percentiles::of_nanos(&histogram), zero);
+    }
+
+    #[test]
+    fn the_keys_of_schema_1_are_where_they_were() {
+        let report = serde_json::to_value(sample()).expect("a report is serialisable");
+        for key in ["schema", "scenario"] {
+            assert!(!report[key].is_null(), "{key}");
+        }
+        for (part, keys) in [
+            ("verdict", &["status", "reasons"][..]),
+            ("counts", &["sent", "delivered", "lost", "duplicate", "reordered", "corrupt"]),
+            ("rate", &["asked", "achieved"]),
+            ("latency_us", &["e2e", "lag", "wire"]),
+            ("cpu_s", &["client", "servers"]),
+        ] {
+            for key in keys {
+                assert!(!report[part][key].is_null(), "{part}.{key}");
+            }
+        }
+        for latency in ["e2e", "lag", "wire"] {
+            for key in ["p50", "p90", "p99", "p999", "max"] {
+                assert!(report["latency_us"][latency][key].is_number(), "{latency}.{key}");
+            }
+        }
+        for key in ["name", "share"] {
+            assert!(!report["clusters"][0][key].is_null(), "clusters.{key}");
+        }
+        assert_eq!(report["schema"], 1);
+    }
+
+    #[test]
+    fn rounding_keeps_the_decimals_asked_for() {
+        assert_eq!(rounded(123.456, 1), 123.5);
+        assert_eq!(rounded(0.33333, 4), 0.3333);
+    }
+
+    /// A report of round numbers.
+    pub(crate) fn sample() -> Report {
+        let counts = Counts { sent: 200_000, delivered: 200_000, ..Counts::default() };
+        let percentiles = Percentiles { p50: 182.4, p90: 310.0, p99: 905.1, p999: 2_100.0, max: 12_345.6 };
+        let cluster = |name: &str, share| ClusterReport {
+            name: name.to_owned(),
+            share,
+            delivered: (200_000.0 * share) as u64,
+            topics: 5_000,
+        };
+        Report {
+            schema: SCHEMA,
+            scenario: "pubsub",
+            verdict: Verdict {
+                status: crate::verdict::Status::Degraded,
+                reasons: vec!["fewer cores than roles: 2 cores for 5 shards and servers".to_owned()],
+            },
+            counts: CountsReport::from(&counts),
+            warmup_counts: CountsReport::from(&Counts::default()),
+            rate: RateReport { asked: 20_000, achieved: 19_999.9, unsent: 0, busy: 3 },
+            latency_us: LatencyReport { e2e: percentiles, lag: percentiles, wire: percentiles },
+            cpu_s: CpuReport { client: 1.25, servers: 2.5 },
+            cpu_us_per_message: CpuReport { client: 6.25, servers: 12.5 },
+            clusters: vec![cluster("c1", 0.5), cluster("c2", 0.5)],
+            connections: ConnectionsReport::default(),
+            arguments: ArgumentsReport {
+                command_line: Vec::new(),
+                rate: 20_000,
+                warmup_s: 2.0,
+                duration_s: 10.0,
+                size_bytes_min: 128,
+                size_bytes_max: 128,
+                topics: 10_000,
+                clusters: 2,
+                shards: 2,
+                seed: 42,
+            },
+            surroundings: Surroundings::before_run(),
+        }
+    }
+}

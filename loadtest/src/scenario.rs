@@ -1,0 +1,319 @@
+//! The pubsub scenario: servers, shards, and the course of the run from the first subscription to the report.
+
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant, SystemTime};
+
+use croupier::testing::{LocalCluster, LocalClusterError};
+use croupier::{BoxError, ClusterName, Node, Shard};
+
+use crate::cli::RunOptions;
+use crate::console::Console;
+use crate::control::{Control, Totals};
+use crate::cpu::CpuTimes;
+use crate::findings::Findings;
+use crate::interrupt::Interrupt;
+use crate::quantity::grouped;
+use crate::report::Report;
+use crate::schedule::Schedule;
+use crate::surroundings::{self, Surroundings};
+use crate::traffic::{Traffic, mix};
+use crate::worker::{self, Assignment, Outcome, WorkerError};
+
+/// Why there is no report.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum RunError {
+    #[error(transparent)]
+    Servers(#[from] LocalClusterError),
+    #[error(transparent)]
+    Node(#[from] croupier::Error),
+    #[error("shard {shard}: {error}")]
+    Worker { shard: usize, error: WorkerError },
+    #[error("shard {shard} ended without a result")]
+    Vanished { shard: usize },
+    #[error("the shards did not {what} within {waited:?}")]
+    Stuck { what: &'static str, waited: Duration },
+    #[error("stopped by signal {signal}")]
+    Interrupted { signal: usize },
+}
+
+/// Between two looks of the main thread at signals and counters.
+const TICK: Duration = Duration::from_millis(20);
+
+/// From the last confirmed subscription to the first message, so that every shard is waiting for it.
+const START_DELAY: Duration = Duration::from_millis(100);
+
+/// How long after the end of the schedule a shard that is behind may still send.
+const OVERRUN_MAX: Duration = Duration::from_secs(5);
+
+/// Every wait inside the runtime has its own limit; these are here for what has none.
+const SETUP_MAX: Duration = Duration::from_secs(180);
+const SEND_GRACE: Duration = Duration::from_secs(10);
+const HAND_IN_MAX: Duration = Duration::from_secs(10);
+
+/// What has not arrived when nothing at all has arrived for so long is lost.
+const QUIET_MAX: Duration = Duration::from_secs(2);
+
+/// The longest wait for the last messages, even while some still arrive.
+const ARRIVAL_MAX: Duration = Duration::from_secs(30);
+
+/// After the last expected message, for duplicates on their way.
+const LINGER: Duration = Duration::from_millis(100);
+
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+
+/// Runs the scenario and weighs it. The servers have ended when it returns.
+pub(crate) fn run(options: &RunOptions, console: Console, interrupt: &Interrupt) -> Result<Report, RunError> {
+    let mut surroundings = Surroundings::before_run();
+    console.line(format_args!(
+        "croupier {}: pubsub, {} for {:?} after {:?} of warm-up, {}, {} topics, {} shards, {} clusters, seed {}",
+        env!("CARGO_PKG_VERSION"),
+        options.rate,
+        options.duration,
+        options.warmup,
+        options.size,
+        grouped(options.topics as u64),
+        options.shards,
+        options.clusters,
+        options.seed
+    ));
+
+    // The servers outlive the node: a node that drains still needs them.
+    let mut servers = LocalCluster::start(options.clusters)?;
+    let pids = (0..options.clusters).map(|cluster| servers.pid(cluster, 0)).collect::<Result<Vec<_>, _>>()?;
+    let pids: Vec<u32> = pids.into_iter().flatten().collect();
+    surroundings.nats_server = Some(servers.server_version().to_owned());
+    console.line(format_args!("servers     {} x nats-server {}", pids.len(), servers.server_version()));
+
+    let assignment = assignment(options);
+    let control = Arc::new(Control::new(options.shards));
+    let (hand_in, handed_in) = mpsc::channel();
+    let node = {
+        let (control, assignment) = (Arc::clone(&control), assignment.clone());
+        let app = async move |shard: Shard| -> Result<(), BoxError> {
+            let mut hand_in = HandIn { shard: shard.id(), to: Some(hand_in) };
+            let result = worker::work(&shard, &control, &assignment).await;
+            hand_in.hand_in(Some(result));
+            Ok(())
+        };
+        servers.builder().name("loadtest").shards(options.shards).start(app)?
+    };
+
+    let mut course = Course {
+        console,
+        interrupt,
+        control: &control,
+        assignment: &assignment,
+        handed_in,
+        outcomes: Vec::new(),
+        pids,
+        shown: Shown::default(),
+    };
+    let cpu = course.run();
+    // Also after an error, so that no shard goes on publishing while the node drains.
+    control.end();
+    let cpu = cpu?;
+    course.collect(options.shards)?;
+    let outcomes = std::mem::take(&mut course.outcomes);
+    stop(node)?;
+
+    surroundings.pressure_after_percent = surroundings::pressure_percent();
+    Ok(Findings { options, assignment: &assignment, outcomes, cpu, surroundings }.report())
+}
+
+fn assignment(options: &RunOptions) -> Assignment {
+    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let run = mix(since_epoch.as_nanos() as u64 ^ mix(u64::from(std::process::id())));
+    Assignment {
+        run,
+        schedule: Schedule::new(options.rate, options.warmup, options.duration),
+        traffic: Traffic::new(options.seed, options.topics, options.size),
+        clusters: (1..=options.clusters).map(|n| ClusterName::from(format!("c{n}"))).collect(),
+        overrun: OVERRUN_MAX,
+    }
+}
+
+fn stop(node: Node) -> Result<(), RunError> {
+    futures_lite::future::block_on(node.handle().drain())?;
+    node.join()?;
+    Ok(())
+}
+
+type HandedIn = (usize, Option<Result<Outcome, WorkerError>>);
+
+/// Tells the main thread how a shard ended, also when its app panics.
+struct HandIn {
+    shard: usize,
+    to: Option<mpsc::Sender<HandedIn>>,
+}
+
+impl HandIn {
+    fn hand_in(&mut self, result: Option<Result<Outcome, WorkerError>>) {
+        if let Some(to) = self.to.take() {
+            // The main thread is gone only when the run has failed already.
+            drop(to.send((self.shard, result)));
+        }
+    }
+}
+
+impl Drop for HandIn {
+    fn drop(&mut self) {
+        self.hand_in(None);
+    }
+}
+
+/// The main thread's part of a run.
+struct Course<'a> {
+    console: Console,
+    interrupt: &'a Interrupt,
+    control: &'a Control,
+    assignment: &'a Assignment,
+    handed_in: mpsc::Receiver<HandedIn>,
+    outcomes: Vec<Outcome>,
+    pids: Vec<u32>,
+    shown: Shown,
+}
+
+/// What the last progress line showed.
+#[derive(Default)]
+struct Shown {
+    lines: u32,
+    at: Duration,
+    totals: Totals,
+}
+
+impl Course<'_> {
+    /// Starts the clock when all shards are ready and returns, when everything has arrived or nothing
+    /// more does, the processor time of the measured phase.
+    fn run(&mut self) -> Result<CpuTimes, RunError> {
+        let asked = Instant::now();
+        self.wait("subscribe", asked + SETUP_MAX, |control| control.all_ready())?;
+        self.console.line(format_args!(
+            "subscribed  {} topics in {:.2} s",
+            grouped(self.assignment.traffic.topics() as u64),
+            asked.elapsed().as_secs_f64()
+        ));
+
+        let start = Instant::now() + START_DELAY;
+        self.control.start_at(start);
+        let schedule = &self.assignment.schedule;
+        let measured_from = start + Duration::from_nanos(schedule.measured_from_nanos());
+        let end = start + Duration::from_nanos(schedule.end_nanos());
+        self.wait_until(measured_from)?;
+        let cpu_before = CpuTimes::sample(&self.pids);
+        self.wait("send", end + OVERRUN_MAX + SEND_GRACE, |control| control.all_sent())?;
+        self.wait_for_arrival()?;
+        let cpu = CpuTimes::sample(&self.pids).since(&cpu_before);
+        self.wait_until(Instant::now() + LINGER)?;
+        Ok(cpu)
+    }
+
+    /// Collects what every shard hands in after the end.
+    fn collect(&mut self, shards: usize) -> Result<(), RunError> {
+        let until = Instant::now() + HAND_IN_MAX;
+        while self.outcomes.len() < shards {
+            if Instant::now() >= until {
+                return Err(RunError::Stuck { what: "hand in their results", waited: HAND_IN_MAX });
+            }
+            self.tick(TICK)?;
+        }
+        Ok(())
+    }
+
+    fn wait(
+        &mut self,
+        what: &'static str,
+        until: Instant,
+        is_done: impl Fn(&Control) -> bool,
+    ) -> Result<(), RunError> {
+        let began = Instant::now();
+        while !is_done(self.control) {
+            if Instant::now() >= until {
+                return Err(RunError::Stuck { what, waited: began.elapsed() });
+            }
+            self.tick(TICK)?;
+        }
+        Ok(())
+    }
+
+    fn wait_until(&mut self, time: Instant) -> Result<(), RunError> {
+        loop {
+            let left = time.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            self.tick(left.min(TICK))?;
+        }
+    }
+
+    fn wait_for_arrival(&mut self) -> Result<(), RunError> {
+        let began = Instant::now();
+        let (mut delivered, mut changed) = (self.control.totals().delivered, began);
+        loop {
+            let totals = self.control.totals();
+            let now = Instant::now();
+            if totals.delivered != delivered {
+                (delivered, changed) = (totals.delivered, now);
+            }
+            if delivered >= totals.sent || now - changed >= QUIET_MAX || now - began >= ARRIVAL_MAX {
+                return Ok(());
+            }
+            self.tick(TICK)?;
+        }
+    }
+
+    /// Waits for at most `pause`, takes what a shard hands in, and looks after signals and progress.
+    fn tick(&mut self, pause: Duration) -> Result<(), RunError> {
+        let pause = pause.min(self.until_progress());
+        match self.handed_in.recv_timeout(pause) {
+            Ok((_, Some(Ok(outcome)))) => self.outcomes.push(outcome),
+            Ok((shard, Some(Err(error)))) => return Err(RunError::Worker { shard, error }),
+            Ok((shard, None)) => return Err(RunError::Vanished { shard }),
+            Err(RecvTimeoutError::Timeout) => {}
+            // Every shard has ended; without this the wait would be none at all.
+            Err(RecvTimeoutError::Disconnected) => std::thread::sleep(pause),
+        }
+        if let Some(signal) = self.interrupt.signal() {
+            return Err(RunError::Interrupted { signal });
+        }
+        self.show_progress();
+        Ok(())
+    }
+
+    /// How long until the next progress line.
+    fn until_progress(&self) -> Duration {
+        if self.control.start().is_none() || self.control.is_over() {
+            return Duration::MAX;
+        }
+        let next = PROGRESS_EVERY * (self.shown.lines + 1);
+        next.saturating_sub(Duration::from_nanos(self.control.now_nanos()))
+    }
+
+    fn show_progress(&mut self) {
+        if !self.until_progress().is_zero() {
+            return;
+        }
+        let now = Duration::from_nanos(self.control.now_nanos());
+        let totals = self.control.totals();
+        let seconds = (now - self.shown.at).as_secs_f64();
+        let per_second = |now: u64, before: u64| grouped(((now - before) as f64 / seconds).round() as u64);
+        let schedule = &self.assignment.schedule;
+        // By where the second began.
+        let phase = match self.shown.at.as_nanos() as u64 {
+            nanos if nanos < schedule.measured_from_nanos() => "warm-up",
+            nanos if nanos < schedule.end_nanos() => "measured",
+            _ => "late",
+        };
+        self.console.line(format_args!(
+            "{:>5.0} s  {phase:<8}  sent {:>10}/s  delivered {:>10}/s  in flight {:>8}  busy {:>6}",
+            now.as_secs_f64(),
+            per_second(totals.sent, self.shown.totals.sent),
+            per_second(totals.delivered, self.shown.totals.delivered),
+            grouped(totals.sent.saturating_sub(totals.delivered)),
+            grouped(totals.busy),
+        ));
+        let lines = u32::try_from(now.as_secs() / PROGRESS_EVERY.as_secs()).unwrap_or(u32::MAX - 1);
+        self.shown = Shown { lines, at: now, totals };
+    }
+}

@@ -1,0 +1,117 @@
+//! The report for people: aligned, short, plain text.
+
+use std::fmt;
+
+use crate::quantity::grouped;
+use crate::report::{CpuReport, Percentiles, Report};
+use crate::verdict::Status;
+
+/// Displays a [`Report`] in a screenful, without escape codes.
+pub(crate) struct Summary<'a>(pub(crate) &'a Report);
+
+impl fmt::Display for Summary<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let report = self.0;
+        self.counts(f)?;
+        writeln!(
+            f,
+            "rate        {}/s of {}/s asked, {} busy retries",
+            grouped(report.rate.achieved.round() as u64),
+            grouped(report.rate.asked),
+            grouped(report.rate.busy)
+        )?;
+        self.latencies(f)?;
+        self.cpu(f)?;
+        self.clusters(f)?;
+        self.verdict(f)
+    }
+}
+
+impl Summary<'_> {
+    fn counts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts = &self.0.counts;
+        writeln!(
+            f,
+            "messages    sent {}, delivered {}, lost {}, duplicate {}, reordered {}, corrupt {}",
+            grouped(counts.sent),
+            grouped(counts.delivered),
+            grouped(counts.lost),
+            grouped(counts.duplicate),
+            grouped(counts.reordered),
+            grouped(counts.corrupt)
+        )
+    }
+
+    fn latencies(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let latency = &self.0.latency_us;
+        writeln!(f, "latency us  {:>10} {:>10} {:>10} {:>10} {:>10}", "p50", "p90", "p99", "p99.9", "max")?;
+        let rows = [
+            ("end to end", latency.e2e, "from the intended send"),
+            ("lag", latency.lag, "intended to actual send"),
+            ("wire", latency.wire, "from the actual send"),
+        ];
+        for (name, Percentiles { p50, p90, p99, p999, max }, meaning) in rows {
+            writeln!(
+                f,
+                "  {name:<10}{p50:>10.0} {p90:>10.0} {p99:>10.0} {p999:>10.0} {max:>10.0}   {meaning}"
+            )?;
+        }
+        Ok(())
+    }
+
+    fn cpu(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let CpuReport { client, servers } = self.0.cpu_s;
+        let each = self.0.cpu_us_per_message;
+        writeln!(
+            f,
+            "cpu         client {client:.2} s ({:.2} us a message), servers {servers:.2} s ({:.2} us a message)",
+            each.client, each.servers
+        )
+    }
+
+    fn clusters(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "clusters  ")?;
+        for cluster in &self.0.clusters {
+            write!(f, "  {} {:.1} %", cluster.name, cluster.share * 100.0)?;
+        }
+        writeln!(f)
+    }
+
+    fn verdict(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = &self.0.verdict;
+        let status = match verdict.status {
+            Status::Valid => "VALID",
+            Status::Degraded => "DEGRADED",
+            Status::Invalid => "INVALID",
+        };
+        writeln!(f, "verdict     {status}")?;
+        for reason in &verdict.reasons {
+            writeln!(f, "  - {reason}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::tests::sample;
+
+    #[test]
+    fn a_summary_is_a_short_aligned_plain_text() {
+        let text = Summary(&sample()).to_string();
+        let expected = "\
+messages    sent 200 000, delivered 200 000, lost 0, duplicate 0, reordered 0, corrupt 0
+rate        20 000/s of 20 000/s asked, 3 busy retries
+latency us         p50        p90        p99      p99.9        max
+  end to end       182        310        905       2100      12346   from the intended send
+  lag              182        310        905       2100      12346   intended to actual send
+  wire             182        310        905       2100      12346   from the actual send
+cpu         client 1.25 s (6.25 us a message), servers 2.50 s (12.50 us a message)
+clusters    c1 50.0 %  c2 50.0 %
+verdict     DEGRADED
+  - fewer cores than roles: 2 cores for 5 shards and servers
+";
+        assert_eq!(text, expected, "\n{text}");
+    }
+}

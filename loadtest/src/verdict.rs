@@ -1,0 +1,284 @@
+//! Whether the figures of a run may be believed, and why not.
+
+use serde::Serialize;
+
+use crate::recorder::Counts;
+
+/// How far a run's figures carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub(crate) enum Status {
+    /// The figures say what they seem to say.
+    Valid,
+    /// The counts are right; the latencies say as much about the surroundings as about what was measured.
+    Degraded,
+    /// The run proves nothing, or proves a fault.
+    Invalid,
+}
+
+/// The status with its reasons, the gravest first; none for a valid run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Verdict {
+    pub(crate) status: Status,
+    pub(crate) reasons: Vec<String>,
+}
+
+/// What a verdict rests on.
+#[derive(Clone, Debug)]
+pub(crate) struct Evidence {
+    pub(crate) warmup: Counts,
+    pub(crate) measured: Counts,
+    /// Messages that the schedule held and that were not sent before the run was given up.
+    pub(crate) unsent: u64,
+    pub(crate) rate_asked: f64,
+    pub(crate) rate_achieved: f64,
+    /// Connections lost while the run went on.
+    pub(crate) disconnects: u64,
+    /// Messages dropped because a subscriber did not keep up.
+    pub(crate) slow_consumer_drops: u64,
+    pub(crate) is_debug_build: bool,
+    pub(crate) lag_p99_nanos: u64,
+    pub(crate) e2e_p99_nanos: u64,
+    /// Medians of the first quarter of the measured time and of the rest.
+    pub(crate) e2e_medians_nanos: Option<(u64, u64)>,
+    /// Share of the machine's time that the hypervisor gave to others, from 0 to 1.
+    pub(crate) steal_share: Option<f64>,
+    /// Share of the machine's time used by processes that are not part of the run.
+    pub(crate) others_share: Option<f64>,
+    /// Percent of time in which some task waited for a core, over the ten seconds before the run.
+    pub(crate) pressure_before_percent: Option<f64>,
+    pub(crate) cores: usize,
+    /// Shards and servers: what would like a core of its own.
+    pub(crate) roles: usize,
+}
+
+/// Less of the asked rate than this is another load than was asked for.
+const RATE_ACHIEVED_MIN: f64 = 0.99;
+
+/// More lag than this part of the end-to-end p99 means that the generator measured itself.
+const LAG_OF_E2E_MAX: f64 = 0.10;
+
+/// How far, as a factor and in nanoseconds, the medians of the first quarter and the rest may differ.
+const SETTLED_FACTOR_MAX: f64 = 1.5;
+const SETTLED_DIFFERENCE_NANOS: u64 = 100_000;
+
+const STEAL_SHARE_MAX: f64 = 0.02;
+const OTHERS_SHARE_MAX: f64 = 0.05;
+const PRESSURE_BEFORE_PERCENT_MAX: f64 = 20.0;
+
+impl Evidence {
+    /// Weighs everything; every reason is told, not only the first.
+    pub(crate) fn verdict(&self) -> Verdict {
+        let invalid = self.invalid_reasons();
+        let degraded = self.degraded_reasons();
+        let status = match (invalid.is_empty(), degraded.is_empty()) {
+            (false, _) => Status::Invalid,
+            (true, false) => Status::Degraded,
+            (true, true) => Status::Valid,
+        };
+        Verdict { status, reasons: invalid.into_iter().chain(degraded).collect() }
+    }
+
+    fn invalid_reasons(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        for (phase, counts) in [("measured phase", &self.measured), ("warm-up", &self.warmup)] {
+            if !counts.is_exact() {
+                reasons.push(wrong_counts(phase, counts));
+            }
+        }
+        if self.unsent > 0 {
+            reasons.push(format!("{} messages were not sent in time", self.unsent));
+        }
+        if self.rate_achieved < self.rate_asked * RATE_ACHIEVED_MIN {
+            reasons.push(format!(
+                "{:.0} messages/s of the {:.0} asked for: {:.1} %, less than {:.0} %",
+                self.rate_achieved,
+                self.rate_asked,
+                percent(self.rate_achieved / self.rate_asked),
+                percent(RATE_ACHIEVED_MIN)
+            ));
+        }
+        if self.disconnects > 0 {
+            reasons.push(format!("{} unexpected disconnects", self.disconnects));
+        }
+        if self.slow_consumer_drops > 0 {
+            reasons.push(format!("a slow consumer: {} messages dropped", self.slow_consumer_drops));
+        }
+        if self.is_debug_build {
+            reasons.push("a debug build: its figures say nothing about a release build".to_owned());
+        }
+        reasons
+    }
+
+    fn degraded_reasons(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if self.lag_p99_nanos as f64 > self.e2e_p99_nanos as f64 * LAG_OF_E2E_MAX {
+            reasons.push(format!(
+                "the generator was late: lag p99 {} us is above {:.0} % of the end-to-end p99 {} us",
+                self.lag_p99_nanos / 1_000,
+                percent(LAG_OF_E2E_MAX),
+                self.e2e_p99_nanos / 1_000
+            ));
+        }
+        if let Some((early, late)) = self.e2e_medians_nanos
+            && early.abs_diff(late) > SETTLED_DIFFERENCE_NANOS
+            && early.max(late) as f64 > early.min(late) as f64 * SETTLED_FACTOR_MAX
+        {
+            reasons.push(format!(
+                "the warm-up had not settled: median end-to-end {} us in the first quarter, {} us after it",
+                early / 1_000,
+                late / 1_000
+            ));
+        }
+        if let Some(share) = self.steal_share.filter(|share| *share > STEAL_SHARE_MAX) {
+            reasons.push(format!("a busy host: {:.1} % of the time was stolen", percent(share)));
+        }
+        if let Some(share) = self.others_share.filter(|share| *share > OTHERS_SHARE_MAX) {
+            reasons
+                .push(format!("a busy machine: other processes used {:.0} % of its cores", percent(share)));
+        }
+        if let Some(pressure) =
+            self.pressure_before_percent.filter(|pressure| *pressure > PRESSURE_BEFORE_PERCENT_MAX)
+        {
+            reasons.push(format!(
+                "a busy machine: before the run, tasks waited for a core {pressure:.0} % of the time"
+            ));
+        }
+        if self.cores < self.roles {
+            reasons.push(format!(
+                "fewer cores than roles: {} cores for {} shards and servers",
+                self.cores, self.roles
+            ));
+        }
+        reasons
+    }
+}
+
+fn wrong_counts(phase: &str, counts: &Counts) -> String {
+    format!(
+        "wrong counts in the {phase}: lost {}, duplicate {}, reordered {}, corrupt {} of {} sent",
+        counts.lost(),
+        counts.duplicate,
+        counts.reordered,
+        counts.corrupt,
+        counts.sent
+    )
+}
+
+fn percent(share: f64) -> f64 {
+    share * 100.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sound() -> Evidence {
+        Evidence {
+            warmup: Counts { sent: 100, delivered: 100, ..Counts::default() },
+            measured: Counts { sent: 1_000, delivered: 1_000, ..Counts::default() },
+            unsent: 0,
+            rate_asked: 1_000.0,
+            rate_achieved: 999.0,
+            disconnects: 0,
+            slow_consumer_drops: 0,
+            is_debug_build: false,
+            lag_p99_nanos: 50_000,
+            e2e_p99_nanos: 1_000_000,
+            e2e_medians_nanos: Some((300_000, 290_000)),
+            steal_share: Some(0.0),
+            others_share: Some(0.01),
+            pressure_before_percent: Some(1.0),
+            cores: 8,
+            roles: 5,
+        }
+    }
+
+    /// The one reason that a change to sound evidence gives, with the status.
+    fn judge(change: impl FnOnce(&mut Evidence)) -> (Status, String) {
+        let mut evidence = sound();
+        change(&mut evidence);
+        let verdict = evidence.verdict();
+        assert_eq!(verdict.reasons.len(), 1, "{verdict:?}");
+        (verdict.status, verdict.reasons[0].clone())
+    }
+
+    #[test]
+    fn sound_evidence_is_valid() {
+        assert_eq!(sound().verdict(), Verdict { status: Status::Valid, reasons: Vec::new() });
+    }
+
+    #[test]
+    fn every_wrong_count_is_invalid_in_either_phase() {
+        let changes: [fn(&mut Counts); 4] = [
+            |counts| counts.delivered -= 1,
+            |counts| counts.duplicate = 1,
+            |counts| counts.reordered = 1,
+            |counts| counts.corrupt = 1,
+        ];
+        for change in changes {
+            assert_eq!(judge(|evidence| change(&mut evidence.measured)).0, Status::Invalid);
+            assert_eq!(judge(|evidence| change(&mut evidence.warmup)).0, Status::Invalid);
+        }
+    }
+
+    #[test]
+    fn another_load_than_asked_for_is_invalid() {
+        assert_eq!(judge(|evidence| evidence.rate_achieved = 989.0).0, Status::Invalid);
+        assert_eq!(judge(|evidence| evidence.unsent = 1).0, Status::Invalid);
+        let mut enough = sound();
+        enough.rate_achieved = 990.0;
+        assert_eq!(enough.verdict().status, Status::Valid);
+    }
+
+    #[test]
+    fn a_fault_of_the_connection_or_the_build_is_invalid() {
+        assert_eq!(judge(|evidence| evidence.disconnects = 1).0, Status::Invalid);
+        assert_eq!(judge(|evidence| evidence.slow_consumer_drops = 1).0, Status::Invalid);
+        let (status, reason) = judge(|evidence| evidence.is_debug_build = true);
+        assert_eq!(status, Status::Invalid);
+        assert!(reason.contains("debug build"), "{reason}");
+    }
+
+    #[test]
+    fn doubtful_surroundings_degrade() {
+        let changes: [fn(&mut Evidence); 7] = [
+            |evidence| evidence.lag_p99_nanos = 100_001,
+            |evidence| evidence.e2e_medians_nanos = Some((600_000, 300_000)),
+            |evidence| evidence.e2e_medians_nanos = Some((300_000, 600_000)),
+            |evidence| evidence.steal_share = Some(0.03),
+            |evidence| evidence.others_share = Some(0.2),
+            |evidence| evidence.pressure_before_percent = Some(40.0),
+            |evidence| evidence.cores = 4,
+        ];
+        for change in changes {
+            assert_eq!(judge(change).0, Status::Degraded);
+        }
+    }
+
+    #[test]
+    fn the_median_may_move_by_little() {
+        let mut evidence = sound();
+        for medians in [None, Some((80_000, 150_000)), Some((1_000_000, 1_400_000))] {
+            evidence.e2e_medians_nanos = medians;
+            assert_eq!(evidence.verdict().status, Status::Valid, "{medians:?}");
+        }
+    }
+
+    #[test]
+    fn all_reasons_are_told_and_the_gravest_come_first() {
+        let mut evidence = sound();
+        evidence.cores = 1;
+        evidence.is_debug_build = true;
+        let verdict = evidence.verdict();
+        assert_eq!(verdict.status, Status::Invalid);
+        assert_eq!(verdict.reasons.len(), 2);
+        assert!(verdict.reasons[0].contains("debug"), "{verdict:?}");
+    }
+
+    #[test]
+    fn the_status_is_written_in_capitals() {
+        let text = serde_json::to_string(&sound().verdict()).expect("a verdict is serialisable");
+        assert_eq!(text, r#"{"status":"VALID","reasons":[]}"#);
+    }
+}

@@ -1,0 +1,191 @@
+//! What a run does on one shard: subscribe, publish its part of the schedule, hand in what it recorded.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use croupier::{
+    ClusterName, HandlerGuard, InvalidTopic, PublishError, Shard, ShardStats, SubscribeError, Topic,
+};
+
+use crate::control::Control;
+use crate::publisher::Publisher;
+use crate::receiver::Receiver;
+use crate::recorder::{Recorder, Window};
+use crate::schedule::Schedule;
+use crate::traffic::Traffic;
+
+/// What every shard of a run is told.
+#[derive(Clone, Debug)]
+pub(crate) struct Assignment {
+    /// Tells this run's messages from any other's.
+    pub(crate) run: u64,
+    pub(crate) schedule: Schedule,
+    pub(crate) traffic: Traffic,
+    pub(crate) clusters: Vec<ClusterName>,
+    /// How long after the end of the schedule a shard that is behind may still send.
+    pub(crate) overrun: Duration,
+}
+
+/// What a shard hands in at the end.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) recorder: Recorder,
+    /// Messages of its part that it did not send.
+    pub(crate) unsent: u64,
+    /// Topics of each cluster that it received.
+    pub(crate) topics_by_cluster: Vec<u64>,
+    /// The counters of the shard and its links when everything had arrived.
+    pub(crate) stats: ShardStats,
+}
+
+/// Why a shard gave up.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum WorkerError {
+    #[error(transparent)]
+    Topic(#[from] InvalidTopic),
+    #[error("subscribing failed: {0}")]
+    Subscribe(#[from] SubscribeError),
+    #[error("publishing failed: {0}")]
+    Publish(#[from] PublishError),
+    #[error("cluster {0} is not one of the run's")]
+    UnknownCluster(ClusterName),
+}
+
+/// Where a topic goes and who receives it.
+#[derive(Debug)]
+pub(crate) struct Route {
+    pub(crate) topic: Topic,
+    /// The place of its cluster in [`Assignment::clusters`].
+    pub(crate) cluster: usize,
+    /// The shard that subscribes to it.
+    pub(crate) home: usize,
+}
+
+/// Between two looks at what the main thread wants, outside the schedule.
+const POLL: Duration = Duration::from_millis(1);
+
+/// Subscriptions that wait for their confirmation at one time.
+const SUBSCRIBE_LANES: usize = 32;
+
+impl Assignment {
+    /// The measured phase, on the run's clock.
+    pub(crate) fn window(&self) -> Window {
+        let from_nanos = self.schedule.measured_from_nanos();
+        let quarter = (self.schedule.end_nanos() - from_nanos) / 4;
+        Window { from_nanos, early_until_nanos: from_nanos + quarter }
+    }
+
+    fn routes(&self, shard: &Shard) -> Result<Vec<Route>, WorkerError> {
+        let route = |number| {
+            let name = self.traffic.topic_name(number);
+            let topic = shard.topic(&name)?;
+            let name_of_cluster = topic.cluster();
+            let cluster = self
+                .clusters
+                .iter()
+                .position(|cluster| *cluster == name_of_cluster)
+                .ok_or(WorkerError::UnknownCluster(name_of_cluster))?;
+            Ok(Route { topic, cluster, home: shard.shard_of(&name) })
+        };
+        (0..self.traffic.topics()).map(route).collect()
+    }
+}
+
+/// Runs on `shard` until the main thread ends the run.
+pub(crate) async fn work(
+    shard: &Shard,
+    control: &Arc<Control>,
+    assignment: &Assignment,
+) -> Result<Outcome, WorkerError> {
+    let routes: Rc<[Route]> = assignment.routes(shard)?.into();
+    let own: Vec<usize> = (0..routes.len()).filter(|number| routes[*number].home == shard.id()).collect();
+    let mut topics_by_cluster = vec![0; assignment.clusters.len()];
+    for number in &own {
+        topics_by_cluster[routes[*number].cluster] += 1;
+    }
+
+    let own_clusters = own.iter().map(|number| routes[*number].cluster).collect();
+    let receiver = Rc::new(Receiver::new(shard.id(), shard.shards(), control, assignment, own_clusters));
+    let guards = subscribe_all(shard, control, &receiver, &routes, own).await?;
+    let progress = control.shard(shard.id());
+    progress.ready();
+
+    let mut publisher = Publisher::new(shard, control, assignment, &routes);
+    publisher.send_all().await?;
+    progress.sent_all();
+
+    while !control.is_over() {
+        shard.sleep(POLL).await;
+    }
+    let stats = shard.stats();
+    drop(guards);
+    let mut recorder = receiver.take_recorder();
+    recorder.merge(publisher.recorder());
+    Ok(Outcome { recorder, unsent: publisher.unsent(), topics_by_cluster, stats })
+}
+
+/// Subscribes to the topics `own` and returns when each is confirmed.
+async fn subscribe_all(
+    shard: &Shard,
+    control: &Arc<Control>,
+    receiver: &Rc<Receiver>,
+    routes: &Rc<[Route]>,
+    own: Vec<usize>,
+) -> Result<Vec<HandlerGuard>, WorkerError> {
+    let lanes = Rc::new(Lanes {
+        own,
+        next: Cell::new(0),
+        running: Cell::new(SUBSCRIBE_LANES),
+        guards: RefCell::default(),
+        failure: RefCell::default(),
+    });
+    for _ in 0..SUBSCRIBE_LANES {
+        let (lanes, routes) = (Rc::clone(&lanes), Rc::clone(routes));
+        let (shard_of_lane, receiver) = (shard.clone(), Rc::clone(receiver));
+        shard.spawn(async move {
+            while let Some((place, number)) = lanes.take() {
+                let receiver = Rc::clone(&receiver);
+                let handler = move |message: croupier::MessageView<'_>| {
+                    receiver.receive(place, number, message.payload());
+                };
+                match shard_of_lane.subscribe_with(routes[number].topic.name(), handler).await {
+                    Ok(guard) => lanes.guards.borrow_mut().push(guard),
+                    Err(error) => *lanes.failure.borrow_mut() = Some(error),
+                }
+            }
+            lanes.running.set(lanes.running.get() - 1);
+        });
+    }
+    while lanes.running.get() > 0 && !control.is_over() {
+        shard.sleep(POLL).await;
+    }
+    match lanes.failure.take() {
+        Some(error) => Err(error.into()),
+        None => Ok(lanes.guards.take()),
+    }
+}
+
+/// The subscriptions still to be made, shared by the tasks that make them.
+struct Lanes {
+    own: Vec<usize>,
+    next: Cell<usize>,
+    running: Cell<usize>,
+    guards: RefCell<Vec<HandlerGuard>>,
+    failure: RefCell<Option<SubscribeError>>,
+}
+
+impl Lanes {
+    /// The next topic: its place among the shard's own, and its number. None after a failure.
+    fn take(&self) -> Option<(usize, usize)> {
+        if self.failure.borrow().is_some() {
+            return None;
+        }
+        let place = self.next.get();
+        let number = *self.own.get(place)?;
+        self.next.set(place + 1);
+        Some((place, number))
+    }
+}

@@ -1,0 +1,265 @@
+//! The command as a user meets it: its answers, its exit codes, its report, and what it leaves behind.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+#[test]
+fn help_and_version_go_to_standard_output() {
+    let help = croupier(&["--help"]);
+    assert_eq!(help.status.code(), Some(0));
+    let text = String::from_utf8(help.stdout).expect("the help is text");
+    assert!(text.contains("--rate") && text.contains("exit codes"), "{text}");
+
+    let version = croupier(&["--version"]);
+    assert_eq!(version.status.code(), Some(0));
+    assert_eq!(String::from_utf8_lossy(&version.stdout), format!("croupier {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn a_wrong_command_line_is_exit_code_2_with_the_nearest_right_option() {
+    check_usage(&["run", "--rtae", "5k"], "did you mean --rate?");
+    check_usage(&["run", "pubsub", "--duraton", "5s"], "did you mean --duration?");
+    check_usage(&["run", "--size", "47"], "48");
+    check_usage(&["run", "--rate"], "--rate");
+    check_usage(&["run", "--duration", "10"], "unit");
+    check_usage(&["walk"], "known: run");
+    check_usage(&["run", "nonsense"], "known: pubsub");
+}
+
+#[test]
+fn what_the_machine_cannot_do_is_exit_code_78_before_anything_is_started() {
+    let output = croupier(&["run", "--json", "/nonexistent/folder/report.json"]);
+    assert_eq!(output.status.code(), Some(78), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("/nonexistent/folder/report.json"));
+    assert_eq!(output.stdout, b"");
+}
+
+#[test]
+fn a_run_delivers_every_message_once_and_reports_it_as_json_alone() {
+    let output = croupier(&[
+        "run",
+        "pubsub",
+        "--rate",
+        "2k",
+        "--warmup",
+        "200ms",
+        "--duration",
+        "1s",
+        "--topics",
+        "300",
+        "--size",
+        "64..512",
+        "--json",
+        "-",
+    ]);
+    let progress = String::from_utf8_lossy(&output.stderr).into_owned();
+    let report: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {:?}\n{progress}", String::from_utf8_lossy(&output.stdout)));
+
+    assert_eq!(report["schema"], 1);
+    assert_eq!(report["scenario"], "pubsub");
+    let counts = &report["counts"];
+    assert_eq!((&counts["sent"], &counts["delivered"]), (&2_000.into(), &2_000.into()), "{progress}");
+    assert_eq!(report["warmup_counts"]["sent"], 400);
+    for phase in ["counts", "warmup_counts"] {
+        assert_eq!(report[phase]["sent"], report[phase]["delivered"]);
+        for fault in ["lost", "duplicate", "reordered", "corrupt"] {
+            assert_eq!(report[phase][fault], 0, "{phase} {fault}");
+        }
+    }
+    for latency in ["e2e", "lag", "wire"] {
+        check_ordered(&report["latency_us"][latency]);
+    }
+    let number = |value: &Value| value.as_f64().unwrap_or_else(|| panic!("{value} is no number"));
+    assert_eq!(number(&report["rate"]["asked"]), 2_000.0);
+    assert!(number(&report["rate"]["achieved"]) > 0.0);
+    assert!(number(&report["cpu_s"]["client"]) > 0.0);
+
+    let clusters = report["clusters"].as_array().expect("a list of clusters");
+    let names: Vec<&Value> = clusters.iter().map(|cluster| &cluster["name"]).collect();
+    assert_eq!(names, ["c1", "c2", "c3"]);
+    let shares: f64 = clusters.iter().map(|cluster| number(&cluster["share"])).sum();
+    assert!((shares - 1.0).abs() < 0.001, "{clusters:?}");
+    let topics: u64 = clusters.iter().filter_map(|cluster| cluster["topics"].as_u64()).sum();
+    assert_eq!(topics, 300);
+
+    check_verdict(&report, output.status.code());
+    assert!(progress.contains("verdict"), "{progress}");
+    assert!(!progress.contains('\u{1b}'), "no escape codes without a terminal: {progress:?}");
+}
+
+#[test]
+fn the_report_goes_to_a_file_and_the_summary_to_standard_output() {
+    let path = scratch_file("report.json");
+    let path_text = path.to_str().expect("a path of ours is text");
+    let output = croupier(&[
+        "run",
+        "--rate",
+        "500",
+        "--warmup",
+        "0s",
+        "--duration",
+        "300ms",
+        "--topics",
+        "10",
+        "--clusters",
+        "1",
+        "--shards",
+        "1",
+        "--json",
+        path_text,
+    ]);
+    let summary = String::from_utf8_lossy(&output.stdout);
+    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    fs::remove_file(&path).expect("the report is ours");
+    let report: Value = serde_json::from_str(&text).expect("the file is JSON");
+    assert_eq!(report["counts"]["delivered"], 150);
+    assert_eq!(report["clusters"][0]["share"], 1.0);
+    assert!(summary.contains("end to end") && summary.contains("verdict"), "{summary}");
+    check_verdict(&report, output.status.code());
+}
+
+#[test]
+fn an_interrupt_ends_the_run_with_130_and_leaves_no_server_behind() {
+    check_signal(libc::SIGINT, Some(130));
+}
+
+#[test]
+fn a_terminate_ends_the_run_with_143_and_leaves_no_server_behind() {
+    check_signal(libc::SIGTERM, Some(143));
+}
+
+#[test]
+fn servers_end_even_when_the_command_is_killed() {
+    check_signal(libc::SIGKILL, None);
+}
+
+fn check_usage(arguments: &[&str], expected: &str) {
+    let output = croupier(arguments);
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {complaint}");
+    assert!(complaint.contains(expected), "{arguments:?}: {complaint}");
+    assert_eq!(output.stdout, b"", "{arguments:?}");
+}
+
+fn check_ordered(percentiles: &Value) {
+    let points: Vec<f64> = ["p50", "p90", "p99", "p999", "max"]
+        .iter()
+        .map(|point| percentiles[point].as_f64().unwrap_or_else(|| panic!("{point} in {percentiles}")))
+        .collect();
+    assert!(points.is_sorted() && points[4] > 0.0, "{percentiles}");
+}
+
+/// The status and the exit code belong together, and a debug build is never more than INVALID.
+fn check_verdict(report: &Value, code: Option<i32>) {
+    let verdict = &report["verdict"];
+    let status = verdict["status"].as_str().expect("a status");
+    let reasons = verdict["reasons"].as_array().expect("a list of reasons");
+    assert_eq!(status == "VALID", reasons.is_empty(), "{verdict}");
+    assert_eq!(code, Some(if status == "INVALID" { 97 } else { 0 }), "{verdict}");
+    let tells_of_debug =
+        reasons.iter().filter_map(Value::as_str).any(|reason| reason.contains("debug build"));
+    assert_eq!(tells_of_debug, cfg!(debug_assertions), "{verdict}");
+    if cfg!(debug_assertions) {
+        assert_eq!(status, "INVALID", "{verdict}");
+    }
+}
+
+fn check_signal(signal: libc::c_int, code: Option<i32>) {
+    let mut run = command(&["run", "--rate", "1k", "--duration", "10m", "--topics", "50"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the command starts");
+    let mut lines = BufReader::new(run.stdout.take().expect("its output is ours")).lines();
+    let is_under_way = lines.by_ref().map_while(Result::ok).any(|line| line.contains("delivered"));
+    let servers = children_of(run.id());
+    if !is_under_way || servers.is_empty() {
+        let mut complaint = String::new();
+        drop(run.stderr.take().expect("its errors are ours").read_to_string(&mut complaint));
+        panic!("the run did not get under way: {complaint}");
+    }
+
+    send_signal(run.id(), signal);
+    let status = wait(&mut run);
+    assert_eq!(status, code);
+    let deadline = Instant::now() + GUARD;
+    while servers.iter().any(|server| server.is_running()) {
+        assert!(Instant::now() < deadline, "servers are left behind: {servers:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Against hanging only; nothing here is expected to take a tenth of it.
+const GUARD: Duration = Duration::from_secs(120);
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_croupier"));
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+fn croupier(arguments: &[&str]) -> Output {
+    command(arguments).output().expect("the command starts")
+}
+
+fn wait(run: &mut Child) -> Option<i32> {
+    let deadline = Instant::now() + GUARD;
+    loop {
+        if let Some(status) = run.try_wait().expect("the command is our child") {
+            return status.code();
+        }
+        if Instant::now() >= deadline {
+            run.kill().expect("the command is our child");
+            panic!("the command did not end after the signal");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn send_signal(pid: u32, signal: libc::c_int) {
+    let pid = libc::pid_t::try_from(pid).expect("a process id");
+    // SAFETY: `kill` takes two numbers; the process is a child of this test that was not waited for.
+    assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
+}
+
+/// A process, told from a later one of the same number by its start time.
+#[derive(Debug, PartialEq)]
+struct Process {
+    pid: u32,
+    started: String,
+}
+
+impl Process {
+    fn is_running(&self) -> bool {
+        stat_of(self.pid).is_some_and(|(state, _, started)| state != "Z" && started == self.started)
+    }
+}
+
+fn children_of(parent: u32) -> Vec<Process> {
+    let entries = fs::read_dir("/proc").expect("a /proc");
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok())
+        .filter_map(|pid| {
+            let (_, of, started) = stat_of(pid)?;
+            (of == parent).then_some(Process { pid, started })
+        })
+        .collect()
+}
+
+/// State, parent and start time.
+fn stat_of(pid: u32) -> Option<(String, u32, String)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, after_name) = stat.rsplit_once(')')?;
+    let fields: Vec<&str> = after_name.split_ascii_whitespace().collect();
+    Some((fields.first()?.to_string(), fields.get(1)?.parse().ok()?, fields.get(19)?.to_string()))
+}
+
+fn scratch_file(name: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("croupier-loadtest-{}-{name}", std::process::id()))
+}

@@ -1,0 +1,2 @@
+//! Croupier registry.
+#![forbid(unsafe_code)]

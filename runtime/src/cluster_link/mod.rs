@@ -1,0 +1,602 @@
+//! A shard's link to one cluster: what the shard's verbs do to it, and the cells that its task shares
+//! with them.
+//!
+//! The write half ([`Outbox`]) and the read half (the subscriptions) are separate cells. While a
+//! chunk is being dispatched the subscriptions are borrowed, so a handler that publishes touches
+//! another cell, and one that subscribes or drops leaves a [`Change`] for the end of the turn.
+
+mod barrier;
+mod connector;
+mod gate;
+mod outbox;
+mod read_buffer;
+mod reply;
+mod session;
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    rc::Rc,
+    sync::Arc,
+    task::Waker,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use croupier_protocol::{
+    Headers, MessageFrame, QueueGroup, RequestToken, Requests, Sid, Subject, Subscriptions, encode, status_code,
+};
+
+use self::{
+    barrier::{Barrier, Barriers},
+    outbox::{Outbox, Refused},
+    reply::{AwaitedReply, Reply},
+};
+pub(crate) use self::{
+    connector::run,
+    gate::ReconnectGate,
+    outbox::{Destination, SLICE_BYTES_MIN},
+};
+use crate::{
+    ClusterName, Message, MessageView, Payload, PublishError, RequestError, SubscribeError,
+    config::Config,
+    error::{InvalidTopic, LinkEnd},
+    local_notify::LocalNotify,
+    node_shared::NodeShared,
+    receiver::{Delivered, Receiver},
+    stats::{LinkCounters, LinkStats, add, store},
+};
+
+/// Requests that one link has in flight, at most.
+const REQUESTS_MAX: usize = 1 << 16;
+/// Random characters in the prefix of a link's inbox.
+const INBOX_RANDOM_CHARS: usize = 16;
+
+/// How a link stands with its cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LinkStatus {
+    /// No try has ended yet.
+    Connecting,
+    Connected,
+    Down,
+}
+
+/// One SUB on the wire and who shares it.
+enum Wire {
+    Receivers(Vec<Rc<Receiver>>),
+    Inbox,
+}
+
+/// A change to the subscriptions that came up while they were in use.
+enum Change {
+    Add { receiver: Rc<Receiver>, queue: Option<QueueGroup> },
+    Remove { receiver: Rc<Receiver> },
+    Deny { subject: Bytes, queue: Option<Bytes> },
+}
+
+/// Where replies come. Its SUB is written ahead of the first request.
+struct Inbox {
+    subject: Subject,
+    /// What stands before the token.
+    prefix_bytes: usize,
+    sid: Sid,
+    is_live: Cell<bool>,
+}
+
+impl Inbox {
+    fn new(subscriptions: &mut Subscriptions<Wire>) -> Inbox {
+        let mut subject = b"_INBOX.".to_vec();
+        subject.extend((0..INBOX_RANDOM_CHARS).map(|_| fastrand::alphanumeric() as u8));
+        subject.extend_from_slice(b".*");
+        let subject = Subject::from_wire(subject.into());
+        let sid = subscriptions
+            .insert(subject.clone(), None, Wire::Inbox)
+            .expect("a new table has room for its first entry");
+        let prefix_bytes = subject.as_bytes().len() - 1;
+        Inbox { subject, prefix_bytes, sid, is_live: Cell::new(false) }
+    }
+
+    fn prefix(&self) -> &[u8] {
+        &self.subject.as_bytes()[..self.prefix_bytes]
+    }
+}
+
+pub(crate) struct Link {
+    cluster: ClusterName,
+    index: usize,
+    shard: usize,
+    config: Arc<Config>,
+    node: Arc<NodeShared>,
+    outbox: RefCell<Outbox>,
+    subscriptions: RefCell<Subscriptions<Wire>>,
+    /// The shared SUB of each subject that is subscribed without a queue group.
+    shared: RefCell<HashMap<Subject, Sid>>,
+    changes: RefCell<Vec<Change>>,
+    requests: RefCell<Requests<Rc<Reply>>>,
+    inbox: Inbox,
+    barriers: RefCell<Barriers>,
+    status: Cell<LinkStatus>,
+    end: Cell<Option<LinkEnd>>,
+    closing: Cell<bool>,
+    status_changed: LocalNotify,
+    room: LocalNotify,
+    scheduled: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+    counters: Arc<LinkCounters>,
+}
+
+impl Link {
+    pub(crate) fn new(index: usize, shard: usize, node: &Arc<NodeShared>) -> Rc<Link> {
+        let config = Arc::clone(&node.config);
+        let mut subscriptions = Subscriptions::new();
+        let inbox = Inbox::new(&mut subscriptions);
+        Rc::new(Link {
+            cluster: node.clusters[index].clone(),
+            index,
+            shard,
+            outbox: RefCell::new(Outbox::new(config.limits.publish_buffer, config.limits.max_payload)),
+            config,
+            node: Arc::clone(node),
+            subscriptions: RefCell::new(subscriptions),
+            shared: RefCell::new(HashMap::new()),
+            changes: RefCell::new(Vec::new()),
+            requests: RefCell::new(Requests::new(REQUESTS_MAX)),
+            inbox,
+            barriers: RefCell::new(Barriers::default()),
+            status: Cell::new(LinkStatus::Connecting),
+            end: Cell::new(None),
+            closing: Cell::new(false),
+            status_changed: LocalNotify::default(),
+            room: LocalNotify::default(),
+            scheduled: Cell::new(false),
+            waker: RefCell::new(None),
+            counters: Arc::clone(&node.ports[shard].links[index]),
+        })
+    }
+
+    pub(crate) fn cluster(&self) -> &ClusterName {
+        &self.cluster
+    }
+
+    pub(crate) fn status(&self) -> LinkStatus {
+        self.status.get()
+    }
+
+    /// Has the link's task run in this turn of the executor.
+    #[inline]
+    pub(crate) fn schedule(&self) {
+        if !self.scheduled.replace(true)
+            && let Some(waker) = &*self.waker.borrow()
+        {
+            waker.wake_by_ref();
+        }
+    }
+
+    #[inline]
+    pub(crate) fn publish(&self, to: &Destination<'_>, payload: Payload<'_>) -> Result<(), PublishError> {
+        if let Some(reason) = self.end.get() {
+            return Err(PublishError::Disconnected { cluster: self.cluster.clone(), reason });
+        }
+        let appended = self.outbox.borrow_mut().publish(to, payload);
+        match appended {
+            Ok(()) => {
+                self.schedule();
+                Ok(())
+            }
+            Err(refused) => Err(self.refused(&refused)),
+        }
+    }
+
+    #[cold]
+    fn refused(&self, refused: &Refused) -> PublishError {
+        self.schedule();
+        let cluster = self.cluster.clone();
+        match *refused {
+            Refused::Full { queued_bytes, limit_bytes, needed_bytes } => {
+                PublishError::Busy { cluster, queued_bytes, limit_bytes, needed_bytes }
+            }
+            Refused::TooLarge { payload_bytes, limit_bytes } => {
+                PublishError::PayloadTooLarge { cluster, payload_bytes, limit_bytes }
+            }
+        }
+    }
+
+    /// Waits until the publish buffer has room, or the link has ended.
+    pub(crate) async fn room(&self, needed_bytes: usize) {
+        self.room
+            .until(|| {
+                let outbox = self.outbox.borrow();
+                let fits = outbox.queued_bytes() + needed_bytes <= outbox.limit_bytes();
+                (fits || self.end.get().is_some()).then_some(())
+            })
+            .await;
+    }
+
+    /// Publishes to a reply subject, which came from the server and is not hashed.
+    pub(crate) fn respond(&self, reply: &[u8], payload: Payload<'_>) -> Result<(), PublishError> {
+        Subject::check_literal(reply).map_err(|reason| InvalidTopic::new(reply, reason))?;
+        self.publish(&Destination::Subject { subject: reply, reply: None, headers: None }, payload)
+    }
+
+    /// Sends a request and waits for its reply. A link that is down refuses at once; one whose first
+    /// try is under way is waited for.
+    pub(crate) async fn request(
+        self: &Rc<Self>,
+        subject: &[u8],
+        headers: Option<&Headers>,
+        payload: Payload<'_>,
+        timeout: Duration,
+    ) -> Result<Message, RequestError> {
+        let cluster = || self.cluster.clone();
+        let begun = Instant::now();
+        let first_try = self.status_changed.until(|| (self.status.get() != LinkStatus::Connecting).then_some(()));
+        if crate::time::timeout(timeout, first_try).await.is_err() || self.status.get() != LinkStatus::Connected {
+            return Err(RequestError::Disconnected { cluster: cluster(), sent: false });
+        }
+        let reply = Rc::new(Reply::default());
+        let token = self
+            .requests
+            .borrow_mut()
+            .insert(begun + timeout, Rc::clone(&reply))
+            .map_err(|full| RequestError::TooMany { cluster: cluster(), limit: full.max })?;
+        let awaited = AwaitedReply { link: Rc::clone(self), token, reply };
+        let inbox = self.reply_subject(token);
+        self.publish(&Destination::Subject { subject, reply: Some(&inbox), headers }, payload)?;
+        match awaited.received().await {
+            Err(RequestError::Timeout { cluster, .. }) => Err(RequestError::Timeout { cluster, waited: timeout }),
+            outcome => outcome,
+        }
+    }
+
+    pub(crate) fn cancel_request(&self, token: RequestToken) {
+        let cancelled = self.requests.borrow_mut().cancel(token);
+        drop(cancelled);
+    }
+
+    /// The subject that a reply to this token comes to. The first call subscribes, ahead of the request.
+    fn reply_subject(&self, token: RequestToken) -> Vec<u8> {
+        if !self.inbox.is_live.replace(true) && self.status.get() == LinkStatus::Connected {
+            let mut outbox = self.outbox.borrow_mut();
+            encode::subscribe(outbox.control(), self.inbox.subject.as_bytes(), None, self.inbox.sid);
+        }
+        let mut subject = self.inbox.prefix().to_vec();
+        token.write_to(&mut subject);
+        subject
+    }
+
+    /// All SUBs of a new connection.
+    fn resubscribe(&self, subscriptions: &Subscriptions<Wire>) -> Vec<u8> {
+        let mut out = Vec::new();
+        for (sid, subscribed) in subscriptions.iter() {
+            if sid != self.inbox.sid || self.inbox.is_live.get() {
+                let queue = subscribed.queue.as_ref().map(QueueGroup::as_bytes);
+                encode::subscribe(&mut out, subscribed.subject.as_bytes(), queue, sid);
+            }
+        }
+        out
+    }
+
+    /// Has the receiver get what is sent to its topic.
+    pub(crate) fn attach(&self, receiver: &Rc<Receiver>, queue: Option<QueueGroup>) -> Result<(), SubscribeError> {
+        if let Some(reason) = self.end.get() {
+            return Err(SubscribeError::Disconnected { cluster: self.cluster.clone(), reason });
+        }
+        match self.subscriptions.try_borrow_mut() {
+            Ok(mut subscriptions) => self.add(&mut subscriptions, receiver, queue)?,
+            Err(_) => self.changes.borrow_mut().push(Change::Add { receiver: Rc::clone(receiver), queue }),
+        }
+        self.schedule();
+        Ok(())
+    }
+
+    /// Takes the receiver off; it gets nothing any more.
+    pub(crate) fn detach(&self, receiver: &Rc<Receiver>) {
+        match self.subscriptions.try_borrow_mut() {
+            Ok(mut subscriptions) => {
+                let removed = self.remove(&mut subscriptions, receiver);
+                drop(subscriptions);
+                // The handler's own state goes with it, and may do anything when it is dropped.
+                drop(removed);
+            }
+            Err(_) => self.changes.borrow_mut().push(Change::Remove { receiver: Rc::clone(receiver) }),
+        }
+        self.schedule();
+    }
+
+    fn add(
+        &self,
+        subscriptions: &mut Subscriptions<Wire>,
+        receiver: &Rc<Receiver>,
+        queue: Option<QueueGroup>,
+    ) -> Result<(), SubscribeError> {
+        let subject = receiver.topic();
+        let mut shared = self.shared.borrow_mut();
+        if queue.is_none()
+            && let Some(sid) = shared.get(subject)
+            && let Some(subscribed) = subscriptions.get_mut(*sid)
+            && let Wire::Receivers(receivers) = &mut subscribed.value
+        {
+            receivers.push(Rc::clone(receiver));
+            receiver.add_place(self.index, *sid);
+            return Ok(());
+        }
+        let wire = Wire::Receivers(vec![Rc::clone(receiver)]);
+        let sid = subscriptions.insert(subject.clone(), queue.clone(), wire).map_err(|full| {
+            SubscribeError::TooMany { cluster: self.cluster.clone(), limit: full.max }
+        })?;
+        receiver.add_place(self.index, sid);
+        if queue.is_none() {
+            shared.insert(subject.clone(), sid);
+        }
+        if self.status.get() == LinkStatus::Connected {
+            let queue = queue.as_ref().map(QueueGroup::as_bytes);
+            encode::subscribe(self.outbox.borrow_mut().control(), subject.as_bytes(), queue, sid);
+        }
+        Ok(())
+    }
+
+    fn remove(&self, subscriptions: &mut Subscriptions<Wire>, receiver: &Rc<Receiver>) -> Option<Rc<Receiver>> {
+        let sid = receiver.take_place(self.index)?;
+        let subscribed = subscriptions.get_mut(sid)?;
+        let Wire::Receivers(receivers) = &mut subscribed.value else { return None };
+        let index = receivers.iter().position(|known| Rc::ptr_eq(known, receiver))?;
+        let removed = receivers.swap_remove(index);
+        if receivers.is_empty() {
+            self.forget(subscriptions, sid);
+            if self.status.get() == LinkStatus::Connected {
+                encode::unsubscribe(self.outbox.borrow_mut().control(), sid, None);
+            }
+        }
+        Some(removed)
+    }
+
+    fn forget(&self, subscriptions: &mut Subscriptions<Wire>, sid: Sid) {
+        if let Some(subscribed) = subscriptions.remove(sid)
+            && subscribed.queue.is_none()
+        {
+            self.shared.borrow_mut().remove(&subscribed.subject);
+        }
+    }
+
+    /// Tells the server that no more is wanted, and goes on taking what comes.
+    pub(crate) fn begin_drain(&self, receiver: &Rc<Receiver>) {
+        let subscriptions = self.subscriptions.borrow();
+        let alone = subscriptions.iter().find_map(|(sid, subscribed)| match &subscribed.value {
+            Wire::Receivers(receivers) if receivers.iter().any(|known| Rc::ptr_eq(known, receiver)) => {
+                Some((sid, receivers.len() == 1))
+            }
+            _ => None,
+        });
+        if let Some((sid, true)) = alone
+            && self.status.get() == LinkStatus::Connected
+        {
+            encode::unsubscribe(self.outbox.borrow_mut().control(), sid, None);
+            self.schedule();
+        }
+    }
+
+    /// Unsubscribes everything but the inbox, and goes on taking what comes.
+    pub(crate) fn begin_drain_all(&self) {
+        if self.status.get() != LinkStatus::Connected {
+            return;
+        }
+        let subscriptions = self.subscriptions.borrow();
+        let mut outbox = self.outbox.borrow_mut();
+        for (sid, subscribed) in subscriptions.iter() {
+            if matches!(subscribed.value, Wire::Receivers(_)) {
+                encode::unsubscribe(outbox.control(), sid, None);
+            }
+        }
+        drop(outbox);
+        self.schedule();
+    }
+
+    /// Ends every subscription, and returns them: what waits in a queue can still be taken.
+    pub(crate) fn close_receivers(&self) -> Vec<Rc<Receiver>> {
+        let mut subscriptions = self.subscriptions.borrow_mut();
+        let sids: Vec<Sid> = subscriptions
+            .iter()
+            .filter(|(_, subscribed)| matches!(subscribed.value, Wire::Receivers(_)))
+            .map(|(sid, _)| sid)
+            .collect();
+        let mut gone = Vec::new();
+        for sid in sids {
+            if let Some(subscribed) = subscriptions.get_mut(sid)
+                && let Wire::Receivers(receivers) = &mut subscribed.value
+            {
+                gone.append(receivers);
+            }
+            self.forget(&mut subscriptions, sid);
+        }
+        drop(subscriptions);
+        for receiver in &gone {
+            receiver.take_place(self.index);
+            receiver.release();
+        }
+        gone
+    }
+
+    /// A place in the row of those who wait for the next PONG.
+    pub(crate) fn barrier(&self, survives_cut: bool) -> Rc<Barrier> {
+        let barrier = self.barriers.borrow_mut().add(survives_cut);
+        if self.end.get().is_some() {
+            self.barriers.borrow_mut().end();
+        } else if !survives_cut && self.status.get() != LinkStatus::Connected {
+            self.barriers.borrow_mut().cut();
+        }
+        self.schedule();
+        barrier
+    }
+
+    /// Waits for the server to have processed what was written; at once if the link is down.
+    pub(crate) async fn confirm_if_connected(&self) -> Result<(), SubscribeError> {
+        if self.status.get() != LinkStatus::Connected {
+            return Ok(());
+        }
+        let waited = self.config.connection.subscribe_timeout;
+        match crate::time::timeout(waited, self.barrier(false).passed()).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(SubscribeError::Unconfirmed { cluster: self.cluster.clone(), waited }),
+        }
+    }
+
+    /// Waits until the first try to connect has ended, one way or the other.
+    pub(crate) async fn first_try(&self) -> LinkStatus {
+        self.status_changed
+            .until(|| match self.status.get() {
+                LinkStatus::Connecting if self.end.get().is_none() => None,
+                status => Some(status),
+            })
+            .await
+    }
+
+    /// Whether messages or changes wait for the connection.
+    pub(crate) fn has_pending(&self) -> bool {
+        self.outbox.borrow().pending() > 0
+    }
+
+    pub(crate) fn stats(&self) -> LinkStats {
+        self.refresh_counters();
+        let mut stats = self.counters.stats(&self.cluster);
+        let outbox = self.outbox.borrow();
+        stats.queued = outbox.queued();
+        stats.written = outbox.pending() - stats.queued;
+        stats.queued_bytes = outbox.queued_bytes() as u64;
+        stats
+    }
+
+    fn refresh_counters(&self) {
+        let outbox = self.outbox.borrow();
+        let totals = outbox.totals();
+        store(&self.counters.accepted, totals.accepted);
+        store(&self.counters.rejected, totals.rejected);
+        store(&self.counters.processed, totals.processed);
+        store(&self.counters.in_doubt, totals.in_doubt);
+        store(&self.counters.discarded, totals.discarded);
+        store(&self.counters.sends, totals.sends);
+        store(&self.counters.queued_bytes, outbox.queued_bytes() as u64);
+    }
+
+    /// Refuses whatever comes from here on.
+    pub(crate) fn end_for(&self, reason: LinkEnd) {
+        self.end.set(Some(reason));
+        self.room.notify();
+        self.status_changed.notify();
+    }
+
+    /// Has the link's task end; what is queued then is discarded and counted.
+    pub(crate) fn close(&self) {
+        self.end_for(LinkEnd::Draining);
+        self.closing.set(true);
+        self.schedule();
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+
+    fn set_status(&self, status: LinkStatus) {
+        if self.status.replace(status) != status {
+            store(&self.counters.connected, u64::from(status == LinkStatus::Connected));
+            self.status_changed.notify();
+        }
+    }
+
+    /// Hands one message to everybody who subscribes to it.
+    #[inline]
+    fn dispatch(self: &Rc<Self>, subscriptions: &Subscriptions<Wire>, frame: MessageFrame<'_>, chunk: &Bytes) {
+        match subscriptions.get(frame.sid).map(|subscribed| &subscribed.value) {
+            Some(Wire::Receivers(receivers)) => {
+                for receiver in receivers {
+                    let view = MessageView::new(frame, chunk, receiver.literal(), self);
+                    let delivered = receiver.deliver(view);
+                    if delivered != Delivered::Taken || receiver.is_closed() {
+                        self.not_simply_taken(receiver, delivered);
+                    }
+                }
+            }
+            Some(Wire::Inbox) => self.complete_request(&frame, chunk),
+            // Sent before the server knew of the UNSUB.
+            None => add(&self.counters.stray, 1),
+        }
+    }
+
+    #[cold]
+    fn not_simply_taken(&self, receiver: &Rc<Receiver>, delivered: Delivered) {
+        match delivered {
+            Delivered::LagBegan => {
+                add(&self.counters.lagged, 1);
+                tracing::warn!(topic = %receiver.topic(), cluster = %self.cluster, shard = self.shard,
+                    "a subscriber is slow: messages are dropped and counted");
+            }
+            Delivered::Lagged => add(&self.counters.lagged, 1),
+            Delivered::Panicked => add(&self.counters.handler_panics, 1),
+            Delivered::Taken | Delivered::Closed => {}
+        }
+        if receiver.is_closed() {
+            self.changes.borrow_mut().push(Change::Remove { receiver: Rc::clone(receiver) });
+        }
+    }
+
+    fn complete_request(self: &Rc<Self>, frame: &MessageFrame<'_>, chunk: &Bytes) {
+        let token = frame.subject.get(self.inbox.prefix_bytes..).unwrap_or_default();
+        // The requester may have given up; then nobody waits.
+        let Some(reply) = self.requests.borrow_mut().take(token) else {
+            add(&self.counters.stray, 1);
+            return;
+        };
+        let nobody = frame.payload.is_empty() && frame.headers.and_then(status_code) == Some(503);
+        reply.finish(if nobody {
+            Err(RequestError::NoResponders { cluster: self.cluster.clone() })
+        } else {
+            Ok(Message::from_frame(frame, chunk, None, self))
+        });
+    }
+
+    /// Carries out what came up while the subscriptions were in use.
+    fn apply_changes(&self) {
+        if self.changes.borrow().is_empty() {
+            return;
+        }
+        let changes = std::mem::take(&mut *self.changes.borrow_mut());
+        let mut gone = Vec::new();
+        let mut subscriptions = self.subscriptions.borrow_mut();
+        for change in changes {
+            match change {
+                Change::Add { receiver, queue } => {
+                    if receiver.is_closed() {
+                        gone.push(receiver);
+                    } else if let Err(error) = self.add(&mut subscriptions, &receiver, queue) {
+                        tracing::error!(topic = %receiver.topic(), %error, "a subscription cannot be made");
+                        receiver.close();
+                        gone.push(receiver);
+                    }
+                }
+                Change::Remove { receiver } => {
+                    gone.extend(self.remove(&mut subscriptions, &receiver));
+                    gone.push(receiver);
+                }
+                Change::Deny { subject, queue } => {
+                    let denied = subscriptions.iter().find_map(|(sid, subscribed)| {
+                        let same_queue =
+                            subscribed.queue.as_ref().map(QueueGroup::as_bytes) == queue.as_deref();
+                        (same_queue && subscribed.subject.as_bytes() == subject.as_ref()).then_some(sid)
+                    });
+                    let Some(sid) = denied else { continue };
+                    if let Some(subscribed) = subscriptions.get_mut(sid)
+                        && let Wire::Receivers(receivers) = &mut subscribed.value
+                    {
+                        gone.append(receivers);
+                    }
+                    self.forget(&mut subscriptions, sid);
+                    for receiver in &gone {
+                        receiver.take_place(self.index);
+                        receiver.deny(self.cluster.clone());
+                    }
+                }
+            }
+        }
+        drop(subscriptions);
+        // Handlers go here, when no cell is borrowed: what they own may call back.
+        drop(gone);
+    }
+}

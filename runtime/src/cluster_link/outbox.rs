@@ -1,0 +1,590 @@
+//! The write half of a link: one buffer in stream order, large payloads beside it, and the fate of
+//! every message that was put in.
+//!
+//! Operations are appended whole. A send takes any number of bytes from the front, so that a
+//! cut connection leaves three kinds of messages: those of which a byte was handed to the kernel
+//! (in doubt, unless a PONG came after them), and those that were not touched, which stay queued.
+//! To tell them apart after a cut, the buffer is read again from a checkpoint at most
+//! [`CHECKPOINT_BYTES`] before the point of the cut; nothing is recorded per message.
+
+use std::{collections::VecDeque, io, io::IoSlice};
+
+use bytes::Bytes;
+use croupier_protocol::{
+    ClientOperationKind, Headers, PingId, encode, encode::PublishPrefix, next_client_operation,
+};
+
+use crate::{payload::Payload, transport::SendHalf};
+
+/// Owned payloads above this many bytes are sent from where they are; below it a copy is cheaper.
+pub(crate) const SLICE_BYTES_MIN: usize = 2048;
+/// When this much waits on an open link, a publish sends it at once rather than at the end of the turn,
+/// so that the buffer stays within the processor's cache.
+const EAGER_SEND_BYTES: usize = 64 << 10;
+/// Distance of checkpoints, and so what is read again after a cut.
+const CHECKPOINT_BYTES: usize = 4 << 10;
+/// Sent bytes are cut off the front of the buffer from this many on.
+const COMPACT_BYTES: usize = 256 << 10;
+/// Slices that one system call takes.
+const SLICES_PER_SEND: usize = 32;
+/// Bytes of one operation beside subject and payload, at most.
+const LINE_OVERHEAD_BYTES: usize = 48;
+
+/// How a publish finds its way into the buffer.
+pub(crate) enum Destination<'a> {
+    Subject { subject: &'a [u8], reply: Option<&'a [u8]>, headers: Option<&'a Headers> },
+    Prefix(&'a PublishPrefix),
+}
+
+impl Destination<'_> {
+    fn overhead_bytes(&self) -> usize {
+        LINE_OVERHEAD_BYTES
+            + match self {
+                Destination::Subject { subject, reply, headers } => {
+                    subject.len() + reply.map_or(0, <[u8]>::len) + headers.map_or(0, Headers::encoded_len)
+                }
+                Destination::Prefix(prefix) => prefix.as_bytes().len(),
+            }
+    }
+
+    fn header_bytes(&self) -> usize {
+        match self {
+            Destination::Subject { headers: Some(headers), .. } => headers.encoded_len(),
+            _ => 0,
+        }
+    }
+}
+
+/// Why a message was not appended.
+pub(crate) enum Refused {
+    Full { queued_bytes: usize, limit_bytes: usize, needed_bytes: usize },
+    TooLarge { payload_bytes: usize, limit_bytes: usize },
+}
+
+/// What a send came to.
+#[derive(Debug)]
+pub(crate) enum Sent {
+    /// Nothing is left.
+    All,
+    /// The kernel takes no more for the moment.
+    Blocked,
+    /// The connection is broken.
+    Failed(io::Error),
+}
+
+/// What became of the messages when their connection ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Cut {
+    pub(crate) in_doubt: u64,
+    pub(crate) requeued: u64,
+}
+
+/// A payload that is not in the buffer.
+struct Slice {
+    /// Index in `inline` before which its bytes go.
+    at: usize,
+    bytes: Bytes,
+    sent: usize,
+}
+
+/// The beginning of an operation.
+#[derive(Clone, Copy)]
+struct Checkpoint {
+    at: usize,
+    /// Messages appended before it.
+    appended: u64,
+    /// Bytes of the slice that belongs to the operation which begins here.
+    slice_bytes: usize,
+}
+
+/// A PING behind which some messages stand.
+struct Mark {
+    ping: PingId,
+    appended: u64,
+}
+
+pub(crate) struct Outbox {
+    inline: Vec<u8>,
+    /// Bytes of `inline` that the kernel has.
+    head: usize,
+    slices: VecDeque<Slice>,
+    slice_bytes_unsent: usize,
+    checkpoints: VecDeque<Checkpoint>,
+    checkpoint_due: usize,
+    /// CONNECT and the first PING of a connection, ahead of everything.
+    handshake: Vec<u8>,
+    handshake_head: usize,
+    sender: Option<SendHalf>,
+    /// Whether the server has accepted this connection.
+    open: bool,
+    blocked: bool,
+    failed: Option<io::Error>,
+    limit_bytes: usize,
+    payload_bytes_max: usize,
+    marks: VecDeque<Mark>,
+    /// Messages appended since the last cut; of them, how many a PONG has covered.
+    appended: u64,
+    processed: u64,
+    marked: u64,
+    marked_stream_bytes: u64,
+    stream_bytes: u64,
+    totals: Totals,
+}
+
+/// Counts over the life of a link. `accepted = processed + in_doubt + discarded + pending`, always.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Totals {
+    pub(crate) accepted: u64,
+    pub(crate) processed: u64,
+    pub(crate) in_doubt: u64,
+    pub(crate) discarded: u64,
+    pub(crate) rejected: u64,
+    pub(crate) sends: u64,
+}
+
+impl Outbox {
+    pub(crate) fn new(limit_bytes: usize, payload_bytes_max: usize) -> Self {
+        Outbox {
+            inline: Vec::new(),
+            head: 0,
+            slices: VecDeque::new(),
+            slice_bytes_unsent: 0,
+            checkpoints: VecDeque::new(),
+            checkpoint_due: 0,
+            handshake: Vec::new(),
+            handshake_head: 0,
+            sender: None,
+            open: false,
+            blocked: false,
+            failed: None,
+            limit_bytes,
+            payload_bytes_max,
+            marks: VecDeque::new(),
+            appended: 0,
+            processed: 0,
+            marked: 0,
+            marked_stream_bytes: 0,
+            stream_bytes: 0,
+            totals: Totals::default(),
+        }
+    }
+
+    /// Appends one message, or refuses it and leaves everything as it was.
+    #[inline]
+    pub(crate) fn publish(&mut self, to: &Destination<'_>, payload: Payload<'_>) -> Result<(), Refused> {
+        let payload_bytes = payload.len();
+        let total_bytes = payload_bytes + to.header_bytes();
+        if total_bytes > self.payload_bytes_max {
+            self.totals.rejected += 1;
+            return Err(Refused::TooLarge { payload_bytes: total_bytes, limit_bytes: self.payload_bytes_max });
+        }
+        let needed_bytes = payload_bytes + to.overhead_bytes();
+        if self.queued_bytes() + needed_bytes > self.limit_bytes {
+            self.totals.rejected += 1;
+            return Err(Refused::Full {
+                queued_bytes: self.queued_bytes(),
+                limit_bytes: self.limit_bytes,
+                needed_bytes,
+            });
+        }
+        if payload_bytes > SLICE_BYTES_MIN && payload.is_owned() {
+            self.publish_slice(to, payload.into_bytes());
+        } else {
+            self.begin_operation();
+            let bytes = payload.as_bytes();
+            match to {
+                Destination::Prefix(prefix) => encode::publish_prefixed(&mut self.inline, prefix, bytes),
+                Destination::Subject { subject, reply, headers: None } => {
+                    encode::publish(&mut self.inline, subject, *reply, bytes);
+                }
+                Destination::Subject { subject, reply, headers: Some(headers) } => {
+                    encode::publish_with_headers(&mut self.inline, subject, *reply, headers, bytes);
+                }
+            }
+        }
+        self.appended += 1;
+        self.totals.accepted += 1;
+        if self.inline.len() - self.head >= EAGER_SEND_BYTES {
+            self.send_eagerly();
+        }
+        Ok(())
+    }
+
+    fn publish_slice(&mut self, to: &Destination<'_>, bytes: Bytes) {
+        self.checkpoint(bytes.len());
+        match to {
+            Destination::Prefix(prefix) => {
+                encode::publish_prefixed_line(&mut self.inline, prefix, bytes.len());
+            }
+            Destination::Subject { subject, reply, headers: None } => {
+                encode::publish_line(&mut self.inline, subject, *reply, bytes.len());
+            }
+            Destination::Subject { subject, reply, headers: Some(headers) } => {
+                encode::publish_with_headers_line(&mut self.inline, subject, *reply, headers, bytes.len());
+            }
+        }
+        self.slice_bytes_unsent += bytes.len();
+        self.slices.push_back(Slice { at: self.inline.len(), bytes, sent: 0 });
+        self.inline.extend_from_slice(b"\r\n");
+        // The next operation needs a checkpoint of its own, since this one is not whole in the buffer.
+        self.checkpoint_due = 0;
+    }
+
+    #[cold]
+    fn send_eagerly(&mut self) {
+        if self.open && !self.blocked && self.failed.is_none() {
+            // A failure is kept, and found by the link's task.
+            let _kept = self.send();
+        }
+    }
+
+    /// The buffer, for a control operation: SUB, UNSUB, PING, PONG.
+    pub(crate) fn control(&mut self) -> &mut Vec<u8> {
+        self.begin_operation();
+        &mut self.inline
+    }
+
+    /// The buffer of what goes ahead of everything on a new connection.
+    pub(crate) fn handshake(&mut self) -> &mut Vec<u8> {
+        &mut self.handshake
+    }
+
+    /// Says that a PING was just appended: its PONG covers all messages so far.
+    pub(crate) fn mark(&mut self, ping: PingId) {
+        self.marks.push_back(Mark { ping, appended: self.appended });
+        self.marked = self.appended;
+        self.marked_stream_bytes = self.stream_bytes + self.queued_bytes() as u64;
+    }
+
+    /// Takes note of a PONG.
+    pub(crate) fn pong(&mut self, ping: PingId) {
+        while self.marks.front().is_some_and(|mark| mark.ping <= ping) {
+            if let Some(mark) = self.marks.pop_front() {
+                self.totals.processed += mark.appended - self.processed;
+                self.processed = mark.appended;
+            }
+        }
+    }
+
+    /// Whether messages are in the stream that no PING follows yet.
+    pub(crate) fn has_unmarked(&self) -> bool {
+        self.appended > self.marked
+    }
+
+    /// Whether a PING that covers messages is under way.
+    pub(crate) fn is_mark_pending(&self) -> bool {
+        !self.marks.is_empty()
+    }
+
+    /// Bytes of the stream since the last PING that covers messages.
+    pub(crate) fn unmarked_bytes(&self) -> u64 {
+        (self.stream_bytes + self.queued_bytes() as u64).saturating_sub(self.marked_stream_bytes)
+    }
+
+    /// Bytes that wait to be sent.
+    #[inline]
+    pub(crate) fn queued_bytes(&self) -> usize {
+        self.inline.len() - self.head + self.slice_bytes_unsent
+    }
+
+    pub(crate) fn limit_bytes(&self) -> usize {
+        self.limit_bytes
+    }
+
+    /// Messages that have no fate yet: queued or written.
+    pub(crate) fn pending(&self) -> u64 {
+        self.appended - self.processed
+    }
+
+    /// Messages of which no byte was sent. Reads at most what follows the last checkpoint.
+    pub(crate) fn queued(&self) -> u64 {
+        self.appended - self.first_unsent().1
+    }
+
+    pub(crate) fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// Takes a new connection's send half; publishing waits until [`Outbox::open`].
+    pub(crate) fn attach(&mut self, sender: SendHalf) {
+        self.sender = Some(sender);
+        self.open = false;
+        self.blocked = false;
+        self.failed = None;
+        self.handshake.clear();
+        self.handshake_head = 0;
+    }
+
+    /// The server has accepted the connection: `ahead` (its subscriptions) goes before what is queued.
+    /// Messages larger than `payload_bytes_max` are discarded; returns how many.
+    pub(crate) fn open(&mut self, ahead: &[u8], payload_bytes_max: usize) -> u64 {
+        let discarded = if payload_bytes_max < self.payload_bytes_max {
+            self.rebuild(ahead, Some(payload_bytes_max))
+        } else {
+            if !ahead.is_empty() {
+                self.rebuild(ahead, None);
+            }
+            0
+        };
+        self.payload_bytes_max = payload_bytes_max;
+        self.totals.discarded += discarded;
+        self.open = true;
+        discarded
+    }
+
+    /// A later INFO of the same connection may raise or lower the limit.
+    pub(crate) fn set_payload_bytes_max(&mut self, payload_bytes_max: usize) {
+        self.payload_bytes_max = payload_bytes_max;
+    }
+
+    /// The connection is gone: settles what was on it and keeps what was not sent.
+    pub(crate) fn cut(&mut self) -> Cut {
+        let (_, sent) = self.first_unsent();
+        let in_doubt = sent - self.processed;
+        self.totals.in_doubt += in_doubt;
+        self.rebuild(&[], None);
+        self.sender = None;
+        self.open = false;
+        self.blocked = false;
+        self.failed = None;
+        self.handshake.clear();
+        self.handshake_head = 0;
+        Cut { in_doubt, requeued: self.appended }
+    }
+
+    /// Drops what is queued, which nobody will send; returns how many messages.
+    pub(crate) fn discard(&mut self) -> u64 {
+        let discarded = self.pending();
+        self.totals.discarded += discarded;
+        self.reset_buffer();
+        discarded
+    }
+
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.blocked
+    }
+
+    /// The bytes at which a blocked send goes on, for the reactor to wait with.
+    pub(crate) fn unsent_front(&self) -> &[u8] {
+        if self.handshake_head < self.handshake.len() {
+            return &self.handshake[self.handshake_head..];
+        }
+        match self.slices.front() {
+            Some(slice) if slice.at == self.head => &slice.bytes[slice.sent..],
+            Some(slice) => &self.inline[self.head..slice.at],
+            None => &self.inline[self.head..],
+        }
+    }
+
+    /// Takes note of bytes that the reactor sent from [`Outbox::unsent_front`].
+    pub(crate) fn unblocked(&mut self, sent_bytes: usize) {
+        self.blocked = false;
+        self.advance(sent_bytes);
+    }
+
+    /// Hands the kernel all that it takes.
+    pub(crate) fn send(&mut self) -> Sent {
+        if let Some(error) = self.failed.take() {
+            return Sent::Failed(error);
+        }
+        let Some(sender) = self.sender.take() else { return Sent::All };
+        let outcome = loop {
+            let bytes = self.unsent_front();
+            if bytes.is_empty() || (!self.open && self.handshake_head == self.handshake.len()) {
+                break Sent::All;
+            }
+            let sent = if self.slices.is_empty() || self.handshake_head < self.handshake.len() {
+                sender.send(bytes)
+            } else {
+                let mut slices = [IoSlice::new(&[]); SLICES_PER_SEND];
+                let count = self.gather(&mut slices);
+                sender.send_vectored(&slices[..count])
+            };
+            self.totals.sends += 1;
+            match sent {
+                Ok(sent) => self.advance(sent),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.blocked = true;
+                    self.compact();
+                    break Sent::Blocked;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    // Kept as well as returned: the caller may be a publish, which does not look.
+                    self.failed = Some(io::Error::new(error.kind(), error.to_string()));
+                    break Sent::Failed(error);
+                }
+            }
+        };
+        self.sender = Some(sender);
+        outcome
+    }
+
+    fn gather<'a>(&'a self, out: &mut [IoSlice<'a>; SLICES_PER_SEND]) -> usize {
+        let mut count = 0;
+        let mut at = self.head;
+        for slice in &self.slices {
+            if count + 2 > SLICES_PER_SEND {
+                return count;
+            }
+            if slice.at > at {
+                out[count] = IoSlice::new(&self.inline[at..slice.at]);
+                count += 1;
+                at = slice.at;
+            }
+            out[count] = IoSlice::new(&slice.bytes[slice.sent..]);
+            count += 1;
+        }
+        if count < SLICES_PER_SEND && at < self.inline.len() {
+            out[count] = IoSlice::new(&self.inline[at..]);
+            count += 1;
+        }
+        count
+    }
+
+    fn advance(&mut self, mut sent: usize) {
+        if self.handshake_head < self.handshake.len() {
+            let part = sent.min(self.handshake.len() - self.handshake_head);
+            self.handshake_head += part;
+            return;
+        }
+        self.stream_bytes += sent as u64;
+        while sent > 0 {
+            let inline_end = self.slices.front().map_or(self.inline.len(), |slice| slice.at);
+            let part = sent.min(inline_end - self.head);
+            self.head += part;
+            sent -= part;
+            if sent == 0 {
+                break;
+            }
+            let Some(slice) = self.slices.front_mut() else { break };
+            let part = sent.min(slice.bytes.len() - slice.sent);
+            slice.sent += part;
+            self.slice_bytes_unsent -= part;
+            sent -= part;
+            if slice.sent == slice.bytes.len() {
+                self.slices.pop_front();
+            }
+        }
+        if self.head == self.inline.len() && self.slices.is_empty() {
+            self.inline.clear();
+            self.head = 0;
+            self.checkpoints.clear();
+            self.checkpoint_due = 0;
+        }
+    }
+
+    #[inline]
+    fn begin_operation(&mut self) {
+        if self.inline.len() >= self.checkpoint_due {
+            self.checkpoint(0);
+        }
+    }
+
+    fn checkpoint(&mut self, slice_bytes: usize) {
+        let at = self.inline.len();
+        self.checkpoints.push_back(Checkpoint { at, appended: self.appended, slice_bytes });
+        self.checkpoint_due = at + CHECKPOINT_BYTES;
+    }
+
+    /// Cuts sent bytes off the front, at a checkpoint.
+    fn compact(&mut self) {
+        if self.head < COMPACT_BYTES || self.head < self.inline.len() / 2 {
+            return;
+        }
+        while self.checkpoints.get(1).is_some_and(|next| next.at <= self.head) {
+            self.checkpoints.pop_front();
+        }
+        let cut = self.checkpoints.front().map_or(0, |checkpoint| checkpoint.at);
+        self.inline.drain(..cut);
+        self.head -= cut;
+        self.checkpoint_due = self.checkpoint_due.saturating_sub(cut);
+        for checkpoint in &mut self.checkpoints {
+            checkpoint.at -= cut;
+        }
+        for slice in &mut self.slices {
+            slice.at -= cut;
+        }
+    }
+
+    /// Index of the first operation of which no byte was sent, and the messages before it.
+    fn first_unsent(&self) -> (usize, u64) {
+        let passed = self.checkpoints.partition_point(|checkpoint| checkpoint.at <= self.head);
+        let Some(start) = passed.checked_sub(1).and_then(|last| self.checkpoints.get(last)) else {
+            return (0, self.appended);
+        };
+        let (mut at, mut messages, mut slice_bytes) = (start.at, start.appended, start.slice_bytes);
+        while at < self.head {
+            let Some(operation) = next_client_operation(&self.inline[at..]) else { break };
+            at += operation.line_bytes + operation.body_bytes - slice_bytes;
+            slice_bytes = 0;
+            messages += u64::from(operation.kind == ClientOperationKind::Publish);
+        }
+        (at, messages)
+    }
+
+    /// Makes the buffer anew: `ahead`, then every message of which no byte was sent and whose payload
+    /// is within the limit. Control operations go: a new connection has its own. Returns the messages
+    /// left out for their size.
+    fn rebuild(&mut self, ahead: &[u8], payload_bytes_max: Option<usize>) -> u64 {
+        let (mut at, sent) = self.first_unsent();
+        let unsent = self.appended - sent;
+        let old = std::mem::take(&mut self.inline);
+        let mut slices = std::mem::take(&mut self.slices);
+        self.reset_buffer();
+        if !ahead.is_empty() {
+            self.control().extend_from_slice(ahead);
+        }
+        let mut left_out = 0;
+        while let Some(operation) = next_client_operation(&old[at..]) {
+            let whole = operation.line_bytes + operation.body_bytes;
+            // A slice belongs to the operation if it stands before that one's last two bytes.
+            let slice = match slices.front() {
+                Some(slice) if slice.at > at && slice.at + slice.bytes.len() <= at + whole => slices.pop_front(),
+                _ => None,
+            };
+            let inline_bytes = whole - slice.as_ref().map_or(0, |slice| slice.bytes.len());
+            let bytes = &old[at..at + inline_bytes];
+            at += inline_bytes;
+            if operation.kind != ClientOperationKind::Publish {
+                continue;
+            }
+            if payload_bytes_max.is_some_and(|max| operation.body_bytes - 2 > max) {
+                left_out += 1;
+                continue;
+            }
+            match slice {
+                Some(slice) => {
+                    self.checkpoint(slice.bytes.len());
+                    self.slice_bytes_unsent += slice.bytes.len();
+                    let at = self.inline.len() + inline_bytes - 2;
+                    self.slices.push_back(Slice { at, bytes: slice.bytes, sent: 0 });
+                    self.inline.extend_from_slice(bytes);
+                    self.checkpoint_due = 0;
+                }
+                None => {
+                    self.begin_operation();
+                    self.inline.extend_from_slice(bytes);
+                }
+            }
+            self.appended += 1;
+        }
+        debug_assert_eq!(self.appended + left_out, unsent);
+        left_out
+    }
+
+    fn reset_buffer(&mut self) {
+        self.inline = Vec::new();
+        self.head = 0;
+        self.slices.clear();
+        self.slice_bytes_unsent = 0;
+        self.checkpoints.clear();
+        self.checkpoint_due = 0;
+        self.marks.clear();
+        self.appended = 0;
+        self.processed = 0;
+        self.marked = 0;
+        self.stream_bytes = 0;
+        self.marked_stream_bytes = 0;
+    }
+}

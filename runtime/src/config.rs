@@ -1,0 +1,97 @@
+//! What a node is told: one struct per section of `node.toml`, its defaults, and what it refuses.
+
+mod address;
+mod cpus;
+mod error;
+mod parse;
+mod quantity;
+mod section;
+mod suggest;
+#[cfg(test)]
+mod tests;
+mod validate;
+
+pub use self::{
+    address::{InvalidServerAddress, ServerAddress},
+    cpus::{CPU_MAX, Cpus, InvalidCpus},
+    error::{ConfigError, Place, Problem},
+    section::{
+        ClusterConfig, ConnectionConfig, LimitsConfig, NodeConfig, QueueLimits, ReconnectConfig, RingConfig,
+        RingMode, Role, ShardsConfig, SlowSubscriberPolicy,
+    },
+    validate::{
+        CLUSTERS_MAX, INBOX_MAX, NAME_BYTES_MAX, PAYLOAD_BYTES_MAX, PINGS_OUT_MAX, SERVERS_MAX, SPIN_MAX,
+        WAIT_MAX, WEIGHT_MAX, WEIGHT_MIN,
+    },
+};
+
+use std::{path::Path, str::FromStr};
+
+use serde::Deserialize;
+
+/// Everything that a node is told at its start: `node.toml` as a value.
+///
+/// [`Config::default`] is what an empty file means, except that a node needs at least one
+/// cluster, so the default alone does not pass [`Config::validate`].
+///
+/// ```
+/// use croupier::config::Config;
+///
+/// let config: Config = r#"
+///     version = 1
+///     [[clusters]]
+///     servers = ["nats://127.0.0.1:4222"]
+/// "#
+/// .parse()?;
+/// assert_eq!(config.clusters[0].name, "c1");
+/// # Ok::<(), croupier::config::ConfigError>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// `[node]`: who this process is.
+    pub node: NodeConfig,
+    /// `[shards]`: on which cores it works.
+    pub shards: ShardsConfig,
+    /// `[ring]`: how topics are spread over the clusters.
+    pub ring: RingConfig,
+    /// `[[clusters]]`: the gnatsd clusters, 1 to [`CLUSTERS_MAX`]. The ring goes by their names and
+    /// weights; only [`RingMode::Roulette`] goes by their order.
+    pub clusters: Vec<ClusterConfig>,
+    /// `[connection]`: how links to the clusters are opened and watched.
+    pub connection: ConnectionConfig,
+    /// `[limits]`: the bound of every buffer and wait.
+    pub limits: LimitsConfig,
+}
+
+impl Config {
+    /// Reads and checks a TOML file.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] when the file cannot be read, is not TOML, holds an unknown key or a value of
+    /// the wrong kind (the first of these alone), or does not pass [`Config::validate`] (all at once).
+    pub fn from_path(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
+        parse::from_path(path.as_ref())
+    }
+
+    /// Checks what the types cannot say: names, ranges, server addresses, cores.
+    ///
+    /// A parsed configuration has passed it; one built in code is checked by the builder of the node.
+    /// It asks the kernel for the set of allowed CPUs and does nothing else outside the value.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Invalid`] with every problem found.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        validate::validate(self)
+    }
+}
+
+impl FromStr for Config {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<Self, ConfigError> {
+        parse::from_text(error::STRING_SOURCE, text)
+    }
+}

@@ -1,0 +1,140 @@
+//! From TOML text to a configuration that has been checked, or to errors with their place.
+
+use std::{fs::File, io::Read, ops::Range, path::Path};
+
+use serde::Deserialize;
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue, Deserializer},
+};
+
+use super::{
+    Config,
+    error::{ConfigError, Problem},
+    suggest, validate,
+};
+
+/// The longest file that is read, in bytes: far above 256 clusters with all their servers.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// The only version of the file's form.
+const VERSION: &str = "1";
+
+/// The name of the only cluster of a file that names none.
+const ONLY_CLUSTER_NAME: &str = "c1";
+
+pub(super) fn from_path(path: &Path) -> Result<Config, ConfigError> {
+    let read_error = |source| ConfigError::Read { path: path.to_owned(), source };
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
+        .map_err(read_error)?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(ConfigError::TooLong { path: path.to_owned(), bytes_max: FILE_BYTES_MAX });
+    }
+    let origin = path.display().to_string();
+    match String::from_utf8(bytes) {
+        Ok(text) => from_text(&origin, &text),
+        Err(error) => {
+            let at = error.utf8_error().valid_up_to();
+            // Only what stands before the bad byte, so that positions are those of the file.
+            let text = String::from_utf8_lossy(&error.as_bytes()[..at]).into_owned();
+            let problem = Problem::new("", "the file is not UTF-8 from here on", "save it as UTF-8");
+            Err(ConfigError::Form { origin, problem: Box::new(problem.at(&text, at..at)) })
+        }
+    }
+}
+
+pub(super) fn from_text(origin: &str, text: &str) -> Result<Config, ConfigError> {
+    let form = |problem| ConfigError::Form { origin: origin.to_owned(), problem: Box::new(problem) };
+    let mut table = DeTable::parse(text).map_err(|error| form(from_toml(text, &error)))?;
+    if let Some(problem) = check_version(text, table.get_ref()) {
+        return Err(form(problem));
+    }
+    let places = table.clone();
+    table.get_mut().remove("version");
+    let mut config =
+        Config::deserialize(Deserializer::from(table)).map_err(|error| form(from_toml(text, &error)))?;
+
+    // With several clusters a default by position would move topics when one is inserted.
+    if let [only] = config.clusters.as_mut_slice()
+        && only.name.is_empty()
+        && find(places.get_ref(), "clusters[0].name").is_none()
+    {
+        only.name = ONLY_CLUSTER_NAME.to_owned();
+    }
+
+    let problems = validate::problems(&config, validate::allowed_cpus().as_deref());
+    if problems.is_empty() {
+        return Ok(config);
+    }
+    let located = problems.into_iter().map(|problem| match place_of(places.get_ref(), &problem.key) {
+        Some(span) => problem.at(text, span),
+        None => problem,
+    });
+    let mut problems: Vec<Problem> = located.collect();
+    problems.sort_by_key(|problem| problem.place);
+    Err(ConfigError::Invalid { origin: origin.to_owned(), problems })
+}
+
+/// What is wrong with the version, if anything.
+fn check_version(text: &str, table: &DeTable<'_>) -> Option<Problem> {
+    let Some(version) = table.get("version") else {
+        let remedy = format!("write `version = {VERSION}` before the first section");
+        return Some(Problem::new("version", "is missing", remedy).at(text, 0..0));
+    };
+    match version.get_ref() {
+        DeValue::Integer(number) if number.radix() == 10 && number.as_str() == VERSION => None,
+        _ => {
+            let remedy = format!("this program reads `version = {VERSION}` only");
+            Some(Problem::new("version", "is not known", remedy).at(text, version.span()))
+        }
+    }
+}
+
+/// A problem that the TOML reader or a value's own reader has found.
+fn from_toml(text: &str, error: &toml::de::Error) -> Problem {
+    let message = error.message().trim().replace('\n', "; ");
+    let mut problem = Problem::plain("", message.as_str());
+    problem.remedy = remedy_for(&message);
+    match error.span() {
+        Some(span) => problem.at(text, span),
+        None => problem,
+    }
+}
+
+/// Serde's "unknown field `x`, expected one of `a`, `b`" and "unknown variant ..", taken apart.
+fn remedy_for(message: &str) -> Option<String> {
+    if !message.starts_with("unknown field") && !message.starts_with("unknown variant") {
+        return None;
+    }
+    // Every second piece between backticks is a word.
+    let mut words = message.split('`').skip(1).step_by(2);
+    let unknown = words.next()?;
+    let nearest = suggest::nearest(unknown, words)?;
+    Some(format!("did you mean `{nearest}`?"))
+}
+
+/// Where a setting stands, or else the section that lacks it.
+fn place_of(table: &DeTable<'_>, key: &str) -> Option<Range<usize>> {
+    let mut key = key;
+    loop {
+        if let Some(span) = find(table, key) {
+            return Some(span);
+        }
+        (key, _) = key.rsplit_once(['.', '['])?;
+    }
+}
+
+/// The span of the value at `a.b[0].c`.
+fn find(table: &DeTable<'_>, key: &str) -> Option<Range<usize>> {
+    let mut segments = key.split(['.', '[']);
+    let mut value: &Spanned<DeValue<'_>> = table.get(segments.next()?)?;
+    for segment in segments {
+        value = match segment.strip_suffix(']') {
+            Some(index) => value.get_ref().as_array()?.get(index.parse::<usize>().ok()?)?,
+            None => value.get_ref().as_table()?.get(segment)?,
+        };
+    }
+    Some(value.span())
+}

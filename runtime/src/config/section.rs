@@ -1,0 +1,281 @@
+//! The sections of a node's configuration, each field with its meaning, unit, limit and cost.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::{address::ServerAddress, cpus::Cpus, quantity};
+
+/// `[node]`: who this process is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a section [node]")]
+pub struct NodeConfig {
+    /// The node's name: printable, without blanks, at most [`NAME_BYTES_MAX`](super::NAME_BYTES_MAX)
+    /// bytes. `None`: the host name, see [`NodeConfig::name_or_host`].
+    pub name: Option<String>,
+}
+
+impl NodeConfig {
+    /// The configured name, else the host name that the kernel tells, else `"node"`.
+    #[must_use]
+    pub fn name_or_host(&self) -> String {
+        if let Some(name) = &self.name {
+            return name.clone();
+        }
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let host = host.trim();
+        if host.is_empty() { "node".to_owned() } else { host.to_owned() }
+    }
+}
+
+/// `[shards]`: how many shards the node has, and on which cores.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a section [shards]")]
+pub struct ShardsConfig {
+    /// The CPUs to work on; default [`Cpus::Auto`]. One shard each, always inside the set that the
+    /// process is allowed. A shard costs a thread, its rings' locked memory and one connection to
+    /// each cluster it uses.
+    pub cpus: Cpus,
+    /// Whether each shard is bound to its CPU; default `true`. Unbound shards float over the allowed
+    /// CPUs: slower at the tail, but they share a busy machine better.
+    pub pin: bool,
+    /// How long a shard polls busily before it parks; default 0 (park at once), at most
+    /// [`SPIN_MAX`](super::SPIN_MAX). 50 to 100 us shorten the tail and cost a hot core.
+    #[serde(with = "quantity::duration")]
+    pub spin: Duration,
+    /// Messages that one shard may have waiting for another, and foreign threads for a shard; default
+    /// 1024, 1 to [`INBOX_MAX`](super::INBOX_MAX). Memory is taken at the start, for each pair of
+    /// shards.
+    pub inbox: usize,
+}
+
+impl Default for ShardsConfig {
+    fn default() -> Self {
+        Self { cpus: Cpus::Auto, pin: true, spin: Duration::ZERO, inbox: 1024 }
+    }
+}
+
+/// `[ring]`: how topics are spread over the clusters. All nodes must agree on it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a section [ring]")]
+pub struct RingConfig {
+    /// Which ring; default [`RingMode::Croupier`].
+    pub mode: RingMode,
+    /// The seed of the ring's hash; default 0. Another seed moves nearly every topic. TOML holds at
+    /// most 2^63 - 1. [`RingMode::Roulette`] has no seed and demands 0.
+    pub seed: u64,
+}
+
+/// Which ring assigns topics to clusters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RingMode {
+    /// The slot table: one load per topic, and only the topics move that must.
+    #[default]
+    Croupier,
+    /// Roulette's md5 ring, owner by position, for nodes that migrate from it. It knows no weights.
+    Roulette,
+}
+
+/// `[[clusters]]`: one gnatsd cluster.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a section [[clusters]]")]
+pub struct ClusterConfig {
+    /// Its identity on the ring: renaming it moves its topics. Unique, printable, without blanks, at
+    /// most [`NAME_BYTES_MAX`](super::NAME_BYTES_MAX) bytes. In a file with a single cluster it may be
+    /// left out and is `c1`.
+    pub name: String,
+    /// Servers to try, each `nats://host:port`, `host:port` or `host` (port 4222); 1 to
+    /// [`SERVERS_MAX`](super::SERVERS_MAX). A connected server names the others of its cluster, so one
+    /// suffices when that one is up.
+    pub servers: Vec<String>,
+    /// Its share of the topics, relative to the other clusters; default 1,
+    /// [`WEIGHT_MIN`](super::WEIGHT_MIN) to [`WEIGHT_MAX`](super::WEIGHT_MAX), rounded to sixteenths.
+    /// [`RingMode::Roulette`] demands 1.
+    pub weight: f64,
+}
+
+impl Default for ClusterConfig {
+    fn default() -> Self {
+        Self { name: String::new(), servers: Vec::new(), weight: 1.0 }
+    }
+}
+
+impl ClusterConfig {
+    /// A cluster of weight 1.
+    pub fn new(name: impl Into<String>, servers: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+        let servers = servers.into_iter().map(|server| server.as_ref().to_owned()).collect();
+        Self { name: name.into(), servers, ..Self::default() }
+    }
+
+    /// The weight in the ring's units of a sixteenth, rounded to the nearest: 16 for weight 1.
+    ///
+    /// A weight outside the limits, which validation refuses, is brought to the nearest limit.
+    #[must_use]
+    pub fn units(&self) -> u16 {
+        // A float cast saturates and sends NaN to 0; the clamp then keeps 1 to 256.
+        ((self.weight * 16.0).round() as u16).clamp(1, 256)
+    }
+
+    /// The servers as addresses.
+    ///
+    /// # Errors
+    ///
+    /// The first address that is none.
+    pub fn addresses(&self) -> Result<Vec<ServerAddress>, super::InvalidServerAddress> {
+        self.servers.iter().map(|server| server.parse()).collect()
+    }
+}
+
+/// `[connection]`: how links to the clusters are opened, watched and opened again.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a section [connection]")]
+pub struct ConnectionConfig {
+    /// What the node may do; default [`Role::Both`].
+    pub role: Role,
+    /// How long one attempt may take, from the TCP connect to the server's first PONG; default 2 s.
+    #[serde(with = "quantity::duration")]
+    pub connect_timeout: Duration,
+    /// How long a subscribe waits for the server's confirmation, a reconnect included; default 2 s.
+    #[serde(with = "quantity::duration")]
+    pub subscribe_timeout: Duration,
+    /// Time between two PINGs of a quiet link; default 2 s. A dead server is noticed after about
+    /// `ping_interval * (max_pings_out + 1)`.
+    #[serde(with = "quantity::duration")]
+    pub ping_interval: Duration,
+    /// Unanswered PINGs before the link is given up; default 2, 1 to
+    /// [`PINGS_OUT_MAX`](super::PINGS_OUT_MAX).
+    pub max_pings_out: u32,
+    /// `TCP_USER_TIMEOUT`: how long sent bytes may stay unacknowledged; default 5 s. Whole
+    /// milliseconds, at least one.
+    #[serde(with = "quantity::duration")]
+    pub user_timeout: Duration,
+    /// The pauses between attempts.
+    pub reconnect: ReconnectConfig,
+}
+
+impl Default for ConnectionConfig {
+    fn default() -> Self {
+        Self {
+            role: Role::Both,
+            connect_timeout: Duration::from_secs(2),
+            subscribe_timeout: Duration::from_secs(2),
+            ping_interval: Duration::from_secs(2),
+            max_pings_out: 2,
+            user_timeout: Duration::from_secs(5),
+            reconnect: ReconnectConfig::default(),
+        }
+    }
+}
+
+/// What a node may do on its clusters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Publish and subscribe.
+    #[default]
+    Both,
+    /// Publish only: a subscribe is a typed error.
+    Publisher,
+    /// Subscribe only: a publish is a typed error.
+    Subscriber,
+}
+
+impl Role {
+    /// Whether publishing is allowed.
+    #[must_use]
+    pub fn publishes(self) -> bool {
+        self != Self::Subscriber
+    }
+
+    /// Whether subscribing is allowed.
+    #[must_use]
+    pub fn subscribes(self) -> bool {
+        self != Self::Publisher
+    }
+}
+
+/// `connection.reconnect`: pauses between attempts, with full jitter and without end.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table such as { base = \"10ms\", max = \"5s\" }")]
+pub struct ReconnectConfig {
+    /// The upper bound of the first pause; it doubles with each failure; default 10 ms.
+    #[serde(with = "quantity::duration")]
+    pub base: Duration,
+    /// The upper bound of every pause; default 5 s, not below `base`.
+    #[serde(with = "quantity::duration")]
+    pub max: Duration,
+}
+
+impl Default for ReconnectConfig {
+    fn default() -> Self {
+        Self { base: Duration::from_millis(10), max: Duration::from_secs(5) }
+    }
+}
+
+/// `[limits]`: the bound of every buffer and wait.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a section [limits]")]
+pub struct LimitsConfig {
+    /// Bytes that may wait for one link of one shard; default 8 MiB, at least 1. A publish beyond it is
+    /// `Busy`. The memory is taken when it is needed.
+    #[serde(with = "quantity::size")]
+    pub publish_buffer: usize,
+    /// What may wait in one subscription.
+    pub subscriber_queue: QueueLimits,
+    /// What a full subscription does; default [`SlowSubscriberPolicy::DropNewest`].
+    pub on_slow_subscriber: SlowSubscriberPolicy,
+    /// The largest payload to publish, headers included, in bytes; default 1 MiB, at most
+    /// [`PAYLOAD_BYTES_MAX`](super::PAYLOAD_BYTES_MAX). The server's own limit holds too.
+    #[serde(with = "quantity::size")]
+    pub max_payload: usize,
+    /// How long a request waits for its reply when the call names no time; default 1 s.
+    #[serde(with = "quantity::duration")]
+    pub request_timeout: Duration,
+    /// How long a drain may take before what still waits is cancelled; default 10 s.
+    #[serde(with = "quantity::duration")]
+    pub drain_timeout: Duration,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            publish_buffer: 8 << 20,
+            subscriber_queue: QueueLimits::default(),
+            on_slow_subscriber: SlowSubscriberPolicy::DropNewest,
+            max_payload: 1 << 20,
+            request_timeout: Duration::from_secs(1),
+            drain_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// `limits.subscriber_queue`: the bounds of one subscription's queue; the first reached counts.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table such as { messages = 65536, bytes = \"64MiB\" }")]
+pub struct QueueLimits {
+    /// Messages; default 65536, at least 1.
+    pub messages: usize,
+    /// Bytes of memory that they hold; default 64 MiB, at least 1.
+    #[serde(with = "quantity::size")]
+    pub bytes: usize,
+}
+
+impl Default for QueueLimits {
+    fn default() -> Self {
+        Self { messages: 65_536, bytes: 64 << 20 }
+    }
+}
+
+/// What a full subscription does with the next message. Each drop is counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SlowSubscriberPolicy {
+    /// Drops the message that arrives.
+    #[default]
+    DropNewest,
+    /// Drops the oldest that waits.
+    DropOldest,
+    /// Ends the subscription after what waits has been read.
+    Close,
+}

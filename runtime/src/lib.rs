@@ -1,0 +1,67 @@
+//! A thread-per-core runtime for latency-critical applications over hash-ringed gnatsd clusters.
+//!
+//! A process is a [`Node`]; a node has one [`Shard`] per core; shards share nothing but immutable
+//! tables and messages. A topic hashes to one cluster of NATS servers, and each shard speaks to the
+//! clusters that it uses over a link of its own.
+//!
+//! ```no_run
+//! use croupier::{Node, Result};
+//! use futures_lite::StreamExt;
+//!
+//! fn main() -> Result<()> {
+//!     Node::builder().cluster("c1", ["nats://127.0.0.1:4222"]).run(async |shard| {
+//!         let mut greetings = shard.subscribe("hello").await?;
+//!         shard.publish("hello", format!("hi from shard {}", shard.id()))?;
+//!         if let Some(msg) = greetings.next().await {
+//!             println!("{}: {:?}", msg.topic(), msg.payload());
+//!         }
+//!         Ok(())
+//!     })
+//! }
+//! ```
+//!
+//! Where to read on: [`Shard`] for the verbs and their guarantees, [`LinkStats`] for the fates of a
+//! publish, [`config::Config`] for what a node is told, [`testing::LocalCluster`] for real servers in
+//! tests.
+
+mod cluster_link;
+mod cluster_name;
+pub mod config;
+mod error;
+mod handle;
+mod local_notify;
+mod mesh;
+mod message;
+mod node;
+mod node_shared;
+mod payload;
+pub mod probe;
+mod receiver;
+mod shard;
+mod shard_life;
+mod stats;
+mod subscription;
+pub mod testing;
+mod time;
+mod topic;
+mod transport;
+mod watchdog;
+
+pub use croupier_protocol::{HeaderError, Headers, Status, Subject, SubjectError};
+
+pub use self::{
+    cluster_name::ClusterName,
+    config::Config,
+    error::{
+        BoxError, Elapsed, Error, FlushError, InvalidTopic, LinkEnd, PublishError, RequestError, Result,
+        SubmitError, SubscribeError,
+    },
+    handle::{HandleSubscription, NodeHandle},
+    message::{Message, MessageView, OwnedMessage},
+    node::{Builder, Node},
+    payload::Payload,
+    shard::Shard,
+    stats::{LinkStats, ShardStats},
+    subscription::{HandlerGuard, Subscription},
+    topic::Topic,
+};

@@ -1,0 +1,310 @@
+//! The owner of the shards: builds, runs and drains them.
+
+use std::{
+    io,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError, mpsc},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use croupier_ring::{ClusterRing, ClusterTable};
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    iterator::Signals,
+};
+
+use crate::{
+    BoxError, Error, NodeHandle, Result, Shard,
+    config::{ClusterConfig, Config, Cpus, RingMode},
+    mesh::mesh,
+    node_shared::{NodeShared, ShardPort},
+    probe::{self, Demand},
+    shard_life::{self, ShardSeed},
+    transport::{ExecutorSettings, IO_MEMORY_BYTES, RING_DEPTH, run_executor},
+    watchdog,
+};
+
+/// How long the drop of a node lets its shards drain.
+const DROP_DRAIN: Duration = Duration::from_millis(200);
+/// Exit status after a second signal, as a shell gives it for the signal's number.
+const SIGNAL_STATUS: i32 = 128;
+
+/// A running node: one thread and one executor for each shard.
+///
+/// Dropping it drains it, without waiting for long; [`Node::join`] waits.
+#[derive(Debug)]
+pub struct Node {
+    handle: NodeHandle,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Node {
+    /// A builder of a node with the default configuration and no clusters yet.
+    pub fn builder() -> Builder {
+        Builder { config: Config::default(), preempt_timer: None }
+    }
+
+    /// A builder of a node as a TOML file says.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] names the file, the line and the column.
+    pub fn from_toml(path: impl AsRef<Path>) -> Result<Builder> {
+        Ok(Node::builder().config(Config::from_path(path)?))
+    }
+
+    /// What other threads use.
+    pub fn handle(&self) -> NodeHandle {
+        self.handle.clone()
+    }
+
+    /// Waits until the node has drained or failed.
+    ///
+    /// # Errors
+    ///
+    /// The first error of an application, or of the node itself.
+    pub fn join(self) -> Result<()> {
+        self.wait();
+        match self.handle.shared().take_failure() {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    fn wait(&self) {
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            thread.thread().unpark();
+            // A shard's panic was caught on its thread, and is the node's failure.
+            let _caught_before = thread.join();
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let shared = self.handle.shared();
+        if shared.is_stopped() {
+            self.wait();
+            return;
+        }
+        shared.request_drain(DROP_DRAIN);
+        let deadline = Instant::now() + 2 * DROP_DRAIN;
+        while !shared.is_stopped() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(1));
+        }
+        if shared.is_stopped() {
+            self.wait();
+        }
+    }
+}
+
+/// Collects what a node is told, and starts it.
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing until it runs or starts"]
+pub struct Builder {
+    config: Config,
+    preempt_timer: Option<Duration>,
+}
+
+impl Builder {
+    /// Names the node, as its servers see it. The default is the host's name.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.config.node.name = Some(name.into());
+        self
+    }
+
+    /// Adds a gnatsd cluster. Its name is its identity in the ring; any of its servers serves.
+    pub fn cluster(
+        mut self,
+        name: impl Into<String>,
+        servers: impl IntoIterator<Item = impl AsRef<str>>,
+    ) -> Self {
+        self.config.clusters.push(ClusterConfig::new(name, servers));
+        self
+    }
+
+    /// How many shards the node has; each takes a core. The default is one for each allowed core.
+    pub fn shards(mut self, count: usize) -> Self {
+        self.config.shards.cpus = Cpus::Count(count);
+        self
+    }
+
+    /// Replaces the whole configuration. Call it before the methods that change parts of it.
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// The configuration as it stands, to change what no method names.
+    pub fn config_mut(&mut self) -> &mut Config {
+        &mut self.config
+    }
+
+    /// The time slice of the executors' tasks. Only a test of the watchdog has a use for it.
+    #[doc(hidden)]
+    pub fn preempt_timer(mut self, slice: Duration) -> Self {
+        self.preempt_timer = Some(slice);
+        self
+    }
+
+    /// Runs the node on threads of its own, calls a clone of `app` once on each shard, and blocks until
+    /// all have returned and the node has drained. SIGTERM and SIGINT drain it, a second one ends the
+    /// process at once.
+    ///
+    /// # Errors
+    ///
+    /// The first error of `app`, or why the node could not start.
+    pub fn run<F>(self, app: F) -> Result<()>
+    where
+        F: AsyncFnOnce(Shard) -> Result<(), BoxError> + Clone + Send + 'static,
+    {
+        let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(Error::Signals)?;
+        let closer = signals.handle();
+        let node = self.launch(app, true)?;
+        let handle = node.handle();
+        let watching = thread::Builder::new()
+            .name("croupier-signal".to_owned())
+            .spawn(move || {
+                let mut is_draining = false;
+                for signal in signals.forever() {
+                    if is_draining {
+                        std::process::exit(SIGNAL_STATUS + signal);
+                    }
+                    is_draining = true;
+                    let shared = handle.shared();
+                    shared.request_drain(shared.config.limits.drain_timeout);
+                }
+            })
+            .map_err(Error::Signals);
+        let outcome = watching.and_then(|watching| {
+            let outcome = node.join();
+            closer.close();
+            let _panicless = watching.join();
+            outcome
+        });
+        outcome
+    }
+
+    /// As [`Builder::run`], but returns when the shards run, and leaves signals alone. The node runs on
+    /// when the applications have returned, until it is drained or dropped.
+    ///
+    /// # Errors
+    ///
+    /// Why the node could not start.
+    pub fn start<F>(self, app: F) -> Result<Node>
+    where
+        F: AsyncFnOnce(Shard) -> Result<(), BoxError> + Clone + Send + 'static,
+    {
+        self.launch(app, false)
+    }
+
+    fn launch<F>(self, app: F, drains_when_all_returned: bool) -> Result<Node>
+    where
+        F: AsyncFnOnce(Shard) -> Result<(), BoxError> + Clone + Send + 'static,
+    {
+        let Builder { config, preempt_timer } = self;
+        config.validate()?;
+        let allowed = probe::allowed_cpus().unwrap_or_default();
+        let cpus = placement(&config, &allowed);
+        let demand = Demand {
+            shards: cpus.len(),
+            pinned: config.shards.pin,
+            ring_depth: RING_DEPTH,
+            io_memory_bytes: IO_MEMORY_BYTES,
+            sockets: 2 * cpus.len() * config.clusters.len(),
+        };
+        probe::check(&demand)?;
+        let ring = ring(&config);
+        let servers = config
+            .clusters
+            .iter()
+            .map(|cluster| cluster.addresses().expect("validation refuses what is no address"))
+            .collect();
+        let (ports, ends): (Vec<_>, Vec<_>) =
+            cpus.iter().map(|_| ShardPort::new(config.clusters.len(), config.shards.inbox)).unzip();
+        let spin = config.shards.spin;
+        let node = Arc::new(NodeShared::new(config, ring, servers, ports, drains_when_all_returned));
+
+        let (made, all_made) = mpsc::channel();
+        let mut threads = Vec::new();
+        for (id, ((cpu, ends), mesh)) in cpus.iter().zip(ends).zip(mesh(cpus.len())).enumerate() {
+            let settings =
+                ExecutorSettings { name: format!("croupier-{id}"), cpu: *cpu, spin, preempt_timer };
+            let seed = ShardSeed { id, node: Arc::clone(&node), mesh, ends };
+            let (app, made, guarded) = (app.clone(), made.clone(), Arc::clone(&node));
+            let thread = thread::Builder::new().name(settings.name.clone()).spawn(move || {
+                shard_life::guard(&guarded, id, move || {
+                    let report = move |outcome| {
+                        // The launcher waits for every shard's word.
+                        let _heard = made.send((id, outcome));
+                    };
+                    run_executor(&settings, report, shard_life::live(seed, app));
+                });
+            });
+            match thread {
+                Ok(thread) => threads.push(thread),
+                Err(source) => return Err(abandon(&node, threads, Error::Start { shard: id, source })),
+            }
+        }
+        drop(made);
+        for _ in 0..cpus.len() {
+            let failure = match all_made.recv() {
+                Ok((_, Ok(()))) => continue,
+                Ok((shard, Err(source))) => start_error(shard, source, &demand),
+                Err(_) => Error::Start { shard: 0, source: io::Error::other("a shard's thread died") },
+            };
+            return Err(abandon(&node, threads, failure));
+        }
+        let watched = Arc::clone(&node);
+        match thread::Builder::new().name("croupier-watch".to_owned()).spawn(move || watchdog::watch(&watched)) {
+            Ok(thread) => threads.push(thread),
+            Err(source) => return Err(abandon(&node, threads, Error::Start { shard: 0, source })),
+        }
+        Ok(Node { handle: NodeHandle::new(node), threads: Mutex::new(threads) })
+    }
+}
+
+/// The processor of each shard, or none for those that may run anywhere.
+fn placement(config: &Config, allowed: &[usize]) -> Vec<Option<usize>> {
+    let count = config.shards.cpus.shards(allowed.len().max(1));
+    if !config.shards.pin {
+        return vec![None; count];
+    }
+    match &config.shards.cpus {
+        Cpus::List(list) => list.iter().copied().map(Some).collect(),
+        _ => (0..count).map(|shard| allowed.get(shard).copied()).collect(),
+    }
+}
+
+fn ring(config: &Config) -> ClusterTable {
+    let mode = match config.ring.mode {
+        RingMode::Croupier => croupier_ring::RingMode::Croupier,
+        RingMode::Roulette => croupier_ring::RingMode::Roulette,
+    };
+    let builder = config
+        .clusters
+        .iter()
+        .fold(ClusterRing::builder().seed(config.ring.seed).mode(mode), |builder, cluster| {
+            builder.member(&cluster.name, u32::from(cluster.units()))
+        });
+    builder.build_table().expect("validation refuses what the ring would")
+}
+
+/// What the kernel refused, as advice where it can be given.
+fn start_error(shard: usize, source: io::Error, demand: &Demand) -> Error {
+    match probe::explain(&source.to_string(), demand) {
+        Some(advice) => Error::Probe(advice),
+        None => Error::Start { shard, source },
+    }
+}
+
+/// Ends the shards that did start.
+fn abandon(node: &Arc<NodeShared>, threads: Vec<JoinHandle<()>>, error: Error) -> Error {
+    node.request_drain(Duration::ZERO);
+    for thread in threads {
+        let _caught_before = thread.join();
+    }
+    error
+}

@@ -1,0 +1,235 @@
+//! What all shards of a node, and the threads beside them, share: immutable tables, counters, and the
+//! ways into each shard.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use atomic_waker::AtomicWaker;
+use croupier_protocol::ServerInfo;
+use croupier_ring::ClusterTable;
+use futures_channel::oneshot;
+
+use crate::{
+    ClusterName, Error,
+    cluster_link::{Link, ReconnectGate},
+    config::{Config, ServerAddress},
+    error::LinkEnd,
+    mesh::{Job, Parking},
+    stats::{LinkCounters, LinkStats, ShardStats, add},
+};
+
+pub(crate) struct NodeShared {
+    pub(crate) name: String,
+    pub(crate) config: Arc<Config>,
+    pub(crate) ring: ClusterTable,
+    pub(crate) clusters: Vec<ClusterName>,
+    pub(crate) servers: Vec<Vec<ServerAddress>>,
+    pub(crate) gates: Vec<ReconnectGate>,
+    pub(crate) ports: Vec<ShardPort>,
+    /// Which configured cluster a server was seen under, by its id and by the addresses that its
+    /// cluster gives out.
+    identities: Mutex<HashMap<String, usize>>,
+    failure: Mutex<Option<Error>>,
+    /// Shards whose application has returned Ok, and whether the last of them ends the node.
+    returned: AtomicUsize,
+    drains_when_all_returned: bool,
+    drain_requested: AtomicBool,
+    stopped: AtomicUsize,
+    waiting_for_stop: Mutex<Vec<oneshot::Sender<()>>>,
+}
+
+/// The ways into one shard, and what it counts.
+pub(crate) struct ShardPort {
+    pub(crate) links: Vec<Arc<LinkCounters>>,
+    pub(crate) task_panics: AtomicU64,
+    /// Work from other threads, bounded.
+    pub(crate) inbox: async_channel::Sender<Job>,
+    /// Word that the node drains, never full: at most one for each call.
+    pub(crate) drain: async_channel::Sender<Instant>,
+    pub(crate) parking: Parking,
+    /// Turns that its tasks have taken; the watchdog looks whether it moves.
+    progress: AtomicU64,
+    pub(crate) beat: AtomicWaker,
+    /// The progress at the watchdog's last wake; `u64::MAX` when none is under way.
+    pub(crate) woken_at: AtomicU64,
+    pub(crate) stalls: AtomicU64,
+    stopped: AtomicBool,
+}
+
+/// The receiving ends, which move into the shard's thread.
+pub(crate) struct ShardEnds {
+    pub(crate) inbox: async_channel::Receiver<Job>,
+    pub(crate) drain: async_channel::Receiver<Instant>,
+}
+
+impl ShardPort {
+    pub(crate) fn new(clusters: usize, inbox: usize) -> (ShardPort, ShardEnds) {
+        let (inbox_in, inbox_out) = async_channel::bounded(inbox);
+        let (drain_in, drain_out) = async_channel::unbounded();
+        let port = ShardPort {
+            links: (0..clusters).map(|_| Arc::default()).collect(),
+            task_panics: AtomicU64::new(0),
+            inbox: inbox_in,
+            drain: drain_in,
+            parking: Parking::default(),
+            progress: AtomicU64::new(0),
+            beat: AtomicWaker::new(),
+            woken_at: AtomicU64::new(u64::MAX),
+            stalls: AtomicU64::new(0),
+            stopped: AtomicBool::new(false),
+        };
+        (port, ShardEnds { inbox: inbox_out, drain: drain_out })
+    }
+
+    /// Says that a task of the shard has run.
+    #[inline]
+    pub(crate) fn progressed(&self) {
+        add(&self.progress, 1);
+    }
+
+    pub(crate) fn progress(&self) -> u64 {
+        self.progress.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn stats(&self, shard: usize, clusters: &[ClusterName]) -> ShardStats {
+        let links: Vec<LinkStats> = self
+            .links
+            .iter()
+            .zip(clusters)
+            .filter(|(counters, _)| {
+                counters.tries.load(Ordering::Relaxed) > 0 || counters.accepted.load(Ordering::Relaxed) > 0
+            })
+            .map(|(counters, cluster)| counters.stats(cluster))
+            .collect();
+        ShardStats {
+            shard,
+            links,
+            stalls: self.stalls.load(Ordering::Relaxed),
+            task_panics: self.task_panics.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl NodeShared {
+    pub(crate) fn new(
+        config: Config,
+        ring: ClusterTable,
+        servers: Vec<Vec<ServerAddress>>,
+        ports: Vec<ShardPort>,
+        drains_when_all_returned: bool,
+    ) -> Self {
+        NodeShared {
+            name: config.node.name_or_host(),
+            clusters: config.clusters.iter().map(|cluster| ClusterName::from(cluster.name.as_str())).collect(),
+            gates: config.clusters.iter().map(|_| ReconnectGate::new(ports.len())).collect(),
+            config: Arc::new(config),
+            ring,
+            servers,
+            ports,
+            identities: Mutex::default(),
+            failure: Mutex::default(),
+            returned: AtomicUsize::new(0),
+            drains_when_all_returned,
+            drain_requested: AtomicBool::new(false),
+            stopped: AtomicUsize::new(0),
+            waiting_for_stop: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn shards(&self) -> usize {
+        self.ports.len()
+    }
+
+    /// Takes note of who a link's server is. A server that belongs to another configured cluster ends
+    /// the link and the node: topics would be delivered twice, or to the wrong half of the app.
+    pub(crate) fn identify(&self, link: &Link, info: &ServerInfo) {
+        let index = self.clusters.iter().position(|name| name == link.cluster()).unwrap_or_default();
+        let mut marks = vec![format!("server id {}", info.server_id)];
+        if let Some(cluster) = info.cluster.as_ref().filter(|_| !info.connect_urls.is_empty()) {
+            // Addresses alone may be private ones that two clusters both use.
+            marks.extend(info.connect_urls.iter().map(|url| format!("address {url} of cluster {cluster:?}")));
+        }
+        let mut identities = self.identities.lock().unwrap_or_else(PoisonError::into_inner);
+        for mark in marks {
+            let first = *identities.entry(mark.clone()).or_insert(index);
+            if first != index {
+                drop(identities);
+                link.end_for(LinkEnd::SameCluster);
+                self.fail(Error::SameCluster {
+                    first: self.clusters[first].clone(),
+                    second: self.clusters[index].clone(),
+                    evidence: format!("both have {mark}"),
+                });
+                return;
+            }
+        }
+    }
+
+    /// Ends the node with an error; the first one is kept.
+    pub(crate) fn fail(&self, error: Error) {
+        tracing::error!(node = self.name, %error, "the node ends");
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        self.request_drain(self.config.limits.drain_timeout);
+    }
+
+    pub(crate) fn take_failure(&self) -> Option<Error> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// A shard's application has returned Ok.
+    pub(crate) fn app_returned(&self) {
+        let returned = self.returned.fetch_add(1, Ordering::AcqRel) + 1;
+        if self.drains_when_all_returned && returned == self.shards() {
+            self.request_drain(self.config.limits.drain_timeout);
+        }
+    }
+
+    /// Has every shard drain within the time. A later call can only shorten it.
+    pub(crate) fn request_drain(&self, within: Duration) {
+        self.drain_requested.store(true, Ordering::Release);
+        let deadline = Instant::now() + within;
+        for port in &self.ports {
+            // A shard that has stopped needs no word.
+            let _stopped = port.drain.try_send(deadline);
+        }
+    }
+
+    pub(crate) fn shard_stopped(&self, shard: usize) {
+        let port = &self.ports[shard];
+        port.stopped.store(true, Ordering::Release);
+        port.inbox.close();
+        port.drain.close();
+        if self.stopped.fetch_add(1, Ordering::AcqRel) + 1 == self.shards() {
+            for waiting in self.waiting_for_stop.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+                // Whoever gave up waiting needs no word.
+                let _gone = waiting.send(());
+            }
+        }
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire) == self.shards()
+    }
+
+    /// Resolves when all shards have stopped.
+    pub(crate) fn stopped(&self) -> oneshot::Receiver<()> {
+        let (stopped, wait) = oneshot::channel();
+        let mut waiting = self.waiting_for_stop.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_stopped() {
+            let _received = stopped.send(());
+        } else {
+            waiting.push(stopped);
+        }
+        wait
+    }
+}

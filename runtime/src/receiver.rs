@@ -1,0 +1,334 @@
+//! Where the messages of one subscription go: a handler, or a bounded queue.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
+    task::{Context, Poll, Waker},
+};
+
+use croupier_protocol::{Sid, Subject};
+
+use crate::{
+    ClusterName, Message, MessageView,
+    config::{QueueLimits, SlowSubscriberPolicy},
+    error::panic_message,
+};
+
+/// A chunk is pinned for a small message only while a queue pins less than this.
+const PINNED_BYTES_MAX: usize = 1 << 20;
+
+type Handler = Box<dyn FnMut(MessageView<'_>)>;
+
+/// The receiving end that links deliver to; one for each subscription, whatever the number of its links.
+pub(crate) struct Receiver {
+    /// The topic, if it is literal: then every message has it.
+    literal: Option<Subject>,
+    topic: Subject,
+    closed: Cell<bool>,
+    denied: RefCell<Option<ClusterName>>,
+    delivered: Cell<u64>,
+    delivered_max: Cell<u64>,
+    /// Its place on each link: index of the cluster, and sid.
+    places: RefCell<Vec<(usize, Sid)>>,
+    sink: Sink,
+}
+
+enum Sink {
+    Handler(RefCell<Option<Handler>>),
+    Queue(RefCell<Queue>),
+}
+
+/// What a delivery came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Delivered {
+    Taken,
+    /// The queue was full: a message was dropped, and it is the first since the queue was last empty.
+    LagBegan,
+    Lagged,
+    /// The handler panicked; the receiver is closed.
+    Panicked,
+    /// Nobody is there any more.
+    Closed,
+}
+
+impl Receiver {
+    pub(crate) fn handler(topic: Subject, handler: impl FnMut(MessageView<'_>) + 'static) -> Self {
+        Self::new(topic, Sink::Handler(RefCell::new(Some(Box::new(handler)))))
+    }
+
+    pub(crate) fn queue(topic: Subject, limits: QueueLimits, policy: SlowSubscriberPolicy) -> Self {
+        Self::new(topic, Sink::Queue(RefCell::new(Queue::new(limits, policy))))
+    }
+
+    fn new(topic: Subject, sink: Sink) -> Self {
+        Receiver {
+            literal: (!topic.is_wildcard()).then(|| topic.clone()),
+            topic,
+            closed: Cell::new(false),
+            denied: RefCell::new(None),
+            delivered: Cell::new(0),
+            delivered_max: Cell::new(u64::MAX),
+            places: RefCell::new(Vec::new()),
+            sink,
+        }
+    }
+
+    pub(crate) fn topic(&self) -> &Subject {
+        &self.topic
+    }
+
+    #[inline]
+    pub(crate) fn literal(&self) -> Option<&Subject> {
+        self.literal.as_ref()
+    }
+
+    #[inline]
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.get()
+    }
+
+    /// The cluster that forbade the subscription, if one did.
+    pub(crate) fn denied(&self) -> Option<ClusterName> {
+        self.denied.borrow().clone()
+    }
+
+    pub(crate) fn deny(&self, cluster: ClusterName) {
+        *self.denied.borrow_mut() = Some(cluster);
+        self.close();
+    }
+
+    /// No more messages; those in the queue may still be taken.
+    pub(crate) fn close(&self) {
+        self.closed.set(true);
+        if let Sink::Queue(queue) = &self.sink
+            && let Some(waker) = queue.borrow_mut().waker.take()
+        {
+            waker.wake();
+        }
+    }
+
+    /// Lets go of the handler, which may hold what leads back here.
+    pub(crate) fn release(&self) {
+        self.close();
+        if let Sink::Handler(handler) = &self.sink
+            && let Ok(mut handler) = handler.try_borrow_mut()
+        {
+            let handler = handler.take();
+            drop(handler);
+        }
+    }
+
+    /// Lets go of what waits in the queue as well.
+    pub(crate) fn abandon(&self) {
+        self.close();
+        if let Sink::Queue(queue) = &self.sink {
+            let items = queue.borrow_mut().clear();
+            drop(items);
+        }
+    }
+
+    pub(crate) fn set_delivered_max(&self, messages: u64) {
+        self.delivered_max.set(messages);
+        if self.delivered.get() >= messages {
+            self.close();
+        }
+    }
+
+    /// Whether messages wait that somebody may still take.
+    pub(crate) fn is_awaited(&self) -> bool {
+        match &self.sink {
+            Sink::Queue(queue) => !queue.borrow().items.is_empty(),
+            Sink::Handler(_) => false,
+        }
+    }
+
+    pub(crate) fn lagged(&self) -> u64 {
+        match &self.sink {
+            Sink::Queue(queue) => queue.borrow().lagged,
+            Sink::Handler(_) => 0,
+        }
+    }
+
+    pub(crate) fn add_place(&self, cluster: usize, sid: Sid) {
+        self.places.borrow_mut().push((cluster, sid));
+    }
+
+    pub(crate) fn take_place(&self, cluster: usize) -> Option<Sid> {
+        let mut places = self.places.borrow_mut();
+        let index = places.iter().position(|(at, _)| *at == cluster)?;
+        Some(places.swap_remove(index).1)
+    }
+
+    #[inline]
+    pub(crate) fn deliver(&self, view: MessageView<'_>) -> Delivered {
+        if self.closed.get() {
+            return Delivered::Closed;
+        }
+        let outcome = match &self.sink {
+            Sink::Handler(handler) => {
+                let mut handler = handler.borrow_mut();
+                let Some(handler) = handler.as_mut() else { return Delivered::Closed };
+                match catch_unwind(AssertUnwindSafe(|| handler(view))) {
+                    Ok(()) => Delivered::Taken,
+                    Err(panic) => {
+                        self.closed.set(true);
+                        tracing::error!(topic = %self.topic, message = panic_message(&*panic), "a handler panicked; its subscription ends");
+                        return Delivered::Panicked;
+                    }
+                }
+            }
+            Sink::Queue(queue) => {
+                let outcome = queue.borrow_mut().push(&view);
+                if outcome == Delivered::Closed {
+                    self.closed.set(true);
+                }
+                outcome
+            }
+        };
+        let delivered = self.delivered.get() + 1;
+        self.delivered.set(delivered);
+        if delivered >= self.delivered_max.get() {
+            self.close();
+        }
+        outcome
+    }
+
+    pub(crate) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<Message>> {
+        let Sink::Queue(queue) = &self.sink else { return Poll::Ready(None) };
+        let mut queue = queue.borrow_mut();
+        if let Some(message) = queue.pop() {
+            return Poll::Ready(Some(message));
+        }
+        if self.closed.get() {
+            return Poll::Ready(None);
+        }
+        if !queue.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            queue.waker = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+}
+
+/// A bounded queue that counts the memory it really holds: a message that shares a chunk pins the
+/// whole of it, once.
+struct Queue {
+    items: VecDeque<Item>,
+    pins: VecDeque<Pin>,
+    pinned_bytes: usize,
+    bytes: usize,
+    limits: QueueLimits,
+    policy: SlowSubscriberPolicy,
+    waker: Option<Waker>,
+    lagged: u64,
+    lagging: bool,
+}
+
+struct Item {
+    message: Message,
+    /// Bytes of its own, beside a chunk.
+    own_bytes: usize,
+    pins: bool,
+}
+
+/// A chunk that consecutive items share.
+struct Pin {
+    chunk: usize,
+    bytes: usize,
+    items: usize,
+}
+
+impl Queue {
+    fn new(limits: QueueLimits, policy: SlowSubscriberPolicy) -> Self {
+        Queue {
+            items: VecDeque::new(),
+            pins: VecDeque::new(),
+            pinned_bytes: 0,
+            bytes: 0,
+            limits,
+            policy,
+            waker: None,
+            lagged: 0,
+            lagging: false,
+        }
+    }
+
+    fn push(&mut self, view: &MessageView<'_>) -> Delivered {
+        let chunk = view.chunk();
+        let frame = view.frame();
+        let frame_bytes = frame.subject.len()
+            + frame.payload.len()
+            + frame.reply.map_or(0, <[u8]>::len)
+            + frame.headers.map_or(0, <[u8]>::len);
+        let place = chunk.as_ptr() as usize;
+        let is_pinned = self.pins.back().is_some_and(|pin| pin.chunk == place && pin.bytes == chunk.len());
+        // A lone small message is not worth a chunk, once the queue holds on to a good deal.
+        let pins = is_pinned
+            || frame_bytes >= chunk.len() / 4
+            || self.pinned_bytes + chunk.len() <= PINNED_BYTES_MAX.min(self.limits.bytes);
+        let own_bytes = size_of::<Item>() + if pins { 0 } else { frame_bytes };
+        let added = own_bytes + if pins && !is_pinned { chunk.len() } else { 0 };
+
+        let mut outcome = Delivered::Taken;
+        while self.items.len() >= self.limits.messages || self.bytes + added > self.limits.bytes {
+            outcome = self.lag();
+            if self.policy == SlowSubscriberPolicy::Close {
+                return Delivered::Closed;
+            }
+            if self.policy == SlowSubscriberPolicy::DropNewest || self.pop().is_none() {
+                return outcome;
+            }
+        }
+        // Dropping the oldest may have let go of the very chunk.
+        let is_pinned = is_pinned && self.pins.back().is_some_and(|pin| pin.chunk == place);
+        let message = if pins { view.to_message() } else { view.copied() };
+        if pins {
+            if is_pinned {
+                if let Some(pin) = self.pins.back_mut() {
+                    pin.items += 1;
+                }
+            } else {
+                self.pins.push_back(Pin { chunk: place, bytes: chunk.len(), items: 1 });
+                self.pinned_bytes += chunk.len();
+                self.bytes += chunk.len();
+            }
+        }
+        self.bytes += own_bytes;
+        self.items.push_back(Item { message, own_bytes, pins });
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+        outcome
+    }
+
+    fn lag(&mut self) -> Delivered {
+        self.lagged += 1;
+        if std::mem::replace(&mut self.lagging, true) { Delivered::Lagged } else { Delivered::LagBegan }
+    }
+
+    fn pop(&mut self) -> Option<Message> {
+        let item = self.items.pop_front()?;
+        self.bytes -= item.own_bytes;
+        if item.pins
+            && let Some(pin) = self.pins.front_mut()
+        {
+            pin.items -= 1;
+            if pin.items == 0 {
+                self.bytes -= pin.bytes;
+                self.pinned_bytes -= pin.bytes;
+                self.pins.pop_front();
+            }
+        }
+        if self.items.is_empty() {
+            self.lagging = false;
+        }
+        Some(item.message)
+    }
+
+    fn clear(&mut self) -> VecDeque<Item> {
+        self.pins.clear();
+        self.bytes = 0;
+        self.pinned_bytes = 0;
+        std::mem::take(&mut self.items)
+    }
+}

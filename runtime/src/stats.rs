@@ -1,0 +1,149 @@
+//! Counters: each has one writer, and whoever reads them wakes no shard.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::ClusterName;
+
+/// Adds to a counter of which this thread is the only writer.
+#[inline]
+pub(crate) fn add(counter: &AtomicU64, count: u64) {
+    counter.store(counter.load(Ordering::Relaxed) + count, Ordering::Relaxed);
+}
+
+/// Sets a counter of which this thread is the only writer.
+#[inline]
+pub(crate) fn store(counter: &AtomicU64, value: u64) {
+    counter.store(value, Ordering::Relaxed);
+}
+
+fn load(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
+/// What one link has counted. Padded, so that no two shards write to one cache line.
+#[derive(Default)]
+#[repr(align(128))]
+pub(crate) struct LinkCounters {
+    pub(crate) connected: AtomicU64,
+    pub(crate) connects: AtomicU64,
+    pub(crate) disconnects: AtomicU64,
+    pub(crate) tries: AtomicU64,
+    pub(crate) accepted: AtomicU64,
+    pub(crate) rejected: AtomicU64,
+    pub(crate) processed: AtomicU64,
+    pub(crate) in_doubt: AtomicU64,
+    pub(crate) discarded: AtomicU64,
+    pub(crate) queued_bytes: AtomicU64,
+    pub(crate) sends: AtomicU64,
+    pub(crate) reads: AtomicU64,
+    pub(crate) received: AtomicU64,
+    pub(crate) received_bytes: AtomicU64,
+    pub(crate) stray: AtomicU64,
+    pub(crate) lagged: AtomicU64,
+    pub(crate) handler_panics: AtomicU64,
+    pub(crate) server_errors: AtomicU64,
+}
+
+impl LinkCounters {
+    /// What can be read from any thread. Queued and written messages are told apart only on the shard;
+    /// here both count as queued.
+    pub(crate) fn stats(&self, cluster: &ClusterName) -> LinkStats {
+        let settled = load(&self.processed) + load(&self.in_doubt) + load(&self.discarded);
+        LinkStats {
+            cluster: cluster.clone(),
+            connected: load(&self.connected) == 1,
+            connects: load(&self.connects),
+            disconnects: load(&self.disconnects),
+            tries: load(&self.tries),
+            accepted: load(&self.accepted),
+            rejected: load(&self.rejected),
+            queued: load(&self.accepted).saturating_sub(settled),
+            written: 0,
+            processed: load(&self.processed),
+            in_doubt: load(&self.in_doubt),
+            discarded: load(&self.discarded),
+            queued_bytes: load(&self.queued_bytes),
+            sends: load(&self.sends),
+            reads: load(&self.reads),
+            received: load(&self.received),
+            received_bytes: load(&self.received_bytes),
+            stray: load(&self.stray),
+            lagged: load(&self.lagged),
+            handler_panics: load(&self.handler_panics),
+            server_errors: load(&self.server_errors),
+        }
+    }
+}
+
+/// One link's counts since the start of its shard.
+///
+/// The fates of publishes balance:
+/// `accepted = queued + written + processed + in_doubt + discarded`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LinkStats {
+    /// The cluster.
+    pub cluster: ClusterName,
+    /// Whether the server has accepted the link's connection.
+    pub connected: bool,
+    /// Connections accepted so far.
+    pub connects: u64,
+    /// Accepted connections that have ended.
+    pub disconnects: u64,
+    /// Tries to connect, failed ones included.
+    pub tries: u64,
+    /// Messages that a publish took.
+    pub accepted: u64,
+    /// Messages that a publish refused: no room, or too large.
+    pub rejected: u64,
+    /// Accepted messages of which no byte was sent. From a `NodeHandle` written ones are counted here.
+    pub queued: u64,
+    /// Messages handed to the kernel, whole or in part, for which no PONG has come.
+    pub written: u64,
+    /// Messages that the server has processed: a PONG came after them.
+    pub processed: u64,
+    /// Messages written to a connection that was cut before a PONG. Not sent again.
+    pub in_doubt: u64,
+    /// Messages dropped from the queue: larger than a restarted server takes, or still there at the end.
+    pub discarded: u64,
+    /// Bytes that wait to be sent.
+    pub queued_bytes: u64,
+    /// System calls that sent.
+    pub sends: u64,
+    /// Reads that brought bytes.
+    pub reads: u64,
+    /// Messages that arrived.
+    pub received: u64,
+    /// Bytes that arrived, all operations included.
+    pub received_bytes: u64,
+    /// Messages for which nobody was there any more: sent before the server knew of an UNSUB, or a
+    /// reply after its request's timeout.
+    pub stray: u64,
+    /// Messages dropped for slow subscribers.
+    pub lagged: u64,
+    /// Handlers that panicked.
+    pub handler_panics: u64,
+    /// `-ERR` lines.
+    pub server_errors: u64,
+}
+
+/// What a shard has counted since its start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ShardStats {
+    /// The shard.
+    pub shard: usize,
+    /// Its links, in the order of the configuration; clusters that it has not used are left out.
+    pub links: Vec<LinkStats>,
+    /// Times that the watchdog found the shard asleep over runnable work.
+    pub stalls: u64,
+    /// Tasks of the application that panicked.
+    pub task_panics: u64,
+}
+
+impl ShardStats {
+    /// The counts of the link to one cluster, if the shard has used it.
+    pub fn link(&self, cluster: &str) -> Option<&LinkStats> {
+        self.links.iter().find(|link| link.cluster == cluster)
+    }
+}

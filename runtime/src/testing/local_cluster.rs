@@ -1,0 +1,362 @@
+//! Local gnatsd clusters: real servers on loopback that a test starts, breaks and leaves behind nothing of.
+
+use std::{io, net::SocketAddr, path::Path, time::Instant};
+
+use super::{
+    folder::Folder,
+    nats_server::{NatsServerBinary, NatsServerError},
+    readiness::{self, READY_WITHIN},
+    server::Server,
+};
+use crate::config::{CLUSTERS_MAX, ClusterConfig};
+
+/// Most servers of one local cluster.
+pub const NODES_MAX: usize = 16;
+
+/// Real nats-servers on free ports of 127.0.0.1: clusters `c1`, `c2`, .. at index 0, 1, ..
+///
+/// Each keeps its port over a restart. All are killed, and their logs removed, when the value is
+/// dropped; the kernel kills them when this process ends in any other way. Several may run at once, in
+/// one process or in many. Every call blocks: it is for tests and tools, not for a shard.
+///
+/// ```no_run
+/// use croupier::testing::LocalCluster;
+///
+/// let mut gnatsd = LocalCluster::start(3)?;
+/// println!("{:?}", gnatsd.servers(0)); // ["nats://127.0.0.1:40123"]
+/// gnatsd.kill(0, 0)?;
+/// gnatsd.restart(0, 0)?;
+/// # Ok::<(), croupier::testing::LocalClusterError>(())
+/// ```
+#[derive(Debug)]
+pub struct LocalCluster {
+    // The servers go before the folder that holds their logs.
+    clusters: Vec<Vec<Server>>,
+    version: String,
+    logs: Folder,
+}
+
+/// Why local servers did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LocalClusterError {
+    /// There is no nats-server to start.
+    #[error(transparent)]
+    Binary(#[from] NatsServerError),
+    /// A number of clusters or servers that cannot be.
+    #[error(
+        "{clusters} clusters of {nodes_each} servers: there are 1 to {} clusters of 1 to {NODES_MAX} servers",
+        CLUSTERS_MAX
+    )]
+    Size {
+        /// Clusters asked for.
+        clusters: usize,
+        /// Servers asked for in each.
+        nodes_each: usize,
+    },
+    /// No such server in this value.
+    #[error("there is no server {node} of cluster {cluster}: both count from 0")]
+    NoSuchServer {
+        /// The index of the cluster.
+        cluster: usize,
+        /// The index of the server in it.
+        node: usize,
+    },
+    /// The server is not running.
+    #[error("server {node} of cluster {cluster} is not running")]
+    NotRunning {
+        /// The index of the cluster.
+        cluster: usize,
+        /// The index of the server in it.
+        node: usize,
+    },
+    /// The server is running already.
+    #[error("server {node} of cluster {cluster} is running: kill it before a restart")]
+    Running {
+        /// The index of the cluster.
+        cluster: usize,
+        /// The index of the server in it.
+        node: usize,
+    },
+    /// The server has ended, or does not answer, or its routes do not come up. What was started stays
+    /// as it is.
+    #[error("server {node} of cluster {cluster} {what}; the end of its log:\n{log_tail}")]
+    NotReady {
+        /// The index of the cluster.
+        cluster: usize,
+        /// The index of the server in it.
+        node: usize,
+        /// What happened.
+        what: String,
+        /// The last lines that it wrote.
+        log_tail: String,
+    },
+    /// The system refused something: a process, a port, a folder, a signal.
+    #[error("cannot {doing}: {source}")]
+    System {
+        /// What was being done.
+        doing: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl LocalCluster {
+    /// So many clusters of one server each; returns when all of them answer.
+    ///
+    /// # Errors
+    ///
+    /// Any of [`LocalClusterError`]; whatever had been started is gone then.
+    pub fn start(clusters: usize) -> Result<Self, LocalClusterError> {
+        Self::with_nodes(clusters, 1)
+    }
+
+    /// So many clusters, each of so many servers joined by routes; returns when all of them answer and
+    /// a message from each server arrives at every other server of its cluster.
+    ///
+    /// # Errors
+    ///
+    /// Any of [`LocalClusterError`]; whatever had been started is gone then.
+    pub fn with_nodes(clusters: usize, nodes_each: usize) -> Result<Self, LocalClusterError> {
+        if !(1..=CLUSTERS_MAX).contains(&clusters) || !(1..=NODES_MAX).contains(&nodes_each) {
+            return Err(LocalClusterError::Size { clusters, nodes_each });
+        }
+        Self::of_binary(&NatsServerBinary::find()?, clusters, nodes_each)
+    }
+
+    fn of_binary(binary: &Path, clusters: usize, nodes_each: usize) -> Result<Self, LocalClusterError> {
+        let logs = Folder::new("croupier-gnatsd").map_err(system("make a folder for the logs"))?;
+        let mut local = Self { clusters: Vec::new(), version: String::new(), logs };
+        for index in 0..clusters {
+            local.add_cluster(binary, index, nodes_each).map_err(system("reserve a port"))?;
+        }
+        for (cluster, node) in local.indexes() {
+            local.launch(cluster, node)?;
+        }
+        let deadline = Instant::now() + READY_WITHIN;
+        for (cluster, node) in local.indexes() {
+            local.wait_for_answer(cluster, node, deadline)?;
+        }
+        for cluster in 0..clusters {
+            local.wait_for_routes(cluster, deadline)?;
+        }
+        Ok(local)
+    }
+
+    /// The client URLs of a cluster's servers, running or not, as `nats://127.0.0.1:port`.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such cluster.
+    #[must_use]
+    pub fn servers(&self, cluster: usize) -> Vec<String> {
+        self.clusters[cluster].iter().map(|server| format!("nats://{}", server.address())).collect()
+    }
+
+    /// How many clusters there are.
+    #[must_use]
+    pub fn clusters(&self) -> usize {
+        self.clusters.len()
+    }
+
+    /// All clusters, as a node's configuration names them.
+    #[must_use]
+    pub fn cluster_configs(&self) -> Vec<ClusterConfig> {
+        (0..self.clusters.len())
+            .map(|index| ClusterConfig::new(cluster_name(index), self.servers(index)))
+            .collect()
+    }
+
+    /// The version that the servers tell, such as `2.15.1`.
+    #[must_use]
+    pub fn server_version(&self) -> &str {
+        &self.version
+    }
+
+    /// The process of a server; `None` when it is not running.
+    ///
+    /// # Errors
+    ///
+    /// [`LocalClusterError::NoSuchServer`].
+    pub fn pid(&mut self, cluster: usize, node: usize) -> Result<Option<u32>, LocalClusterError> {
+        Ok(self.server(cluster, node)?.pid())
+    }
+
+    /// The log of a server, over all its restarts. It is removed with this value unless
+    /// [`LocalCluster::keep_logs`] was called.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such server.
+    #[must_use]
+    pub fn log_path(&self, cluster: usize, node: usize) -> &Path {
+        self.clusters[cluster][node].log_path()
+    }
+
+    /// Leaves the logs where they are when this value is dropped; answers in which folder.
+    pub fn keep_logs(&mut self) -> &Path {
+        self.logs.keep();
+        self.logs.path()
+    }
+
+    /// Kills a server (SIGKILL) and waits for its end. It may be paused. Its port stays reserved, so
+    /// that connecting is refused until the restart.
+    ///
+    /// # Errors
+    ///
+    /// [`LocalClusterError::NotRunning`] when it is dead already.
+    pub fn kill(&mut self, cluster: usize, node: usize) -> Result<(), LocalClusterError> {
+        let killed = self.server(cluster, node)?.kill().map_err(system("kill a server"))?;
+        running(killed, cluster, node)
+    }
+
+    /// Starts a killed server again on the same port; returns when it answers and has joined those
+    /// servers of its cluster that run and are not paused. (The others dial it about once a second.)
+    ///
+    /// # Errors
+    ///
+    /// [`LocalClusterError::Running`] when it runs; [`LocalClusterError::NotReady`] when it does not
+    /// come up.
+    pub fn restart(&mut self, cluster: usize, node: usize) -> Result<(), LocalClusterError> {
+        if self.server(cluster, node)?.pid().is_some() {
+            return Err(LocalClusterError::Running { cluster, node });
+        }
+        self.launch(cluster, node)?;
+        let deadline = Instant::now() + READY_WITHIN;
+        self.wait_for_answer(cluster, node, deadline)?;
+        self.wait_for_routes(cluster, deadline)
+    }
+
+    /// Stops a server (SIGSTOP); returns when all its threads stand still. Its connections stay open and
+    /// the kernel still accepts new ones, but nobody answers.
+    ///
+    /// # Errors
+    ///
+    /// [`LocalClusterError::NotRunning`].
+    pub fn pause(&mut self, cluster: usize, node: usize) -> Result<(), LocalClusterError> {
+        let paused = self.server(cluster, node)?.pause().map_err(system("pause a server"))?;
+        running(paused, cluster, node)
+    }
+
+    /// Lets a paused server go on (SIGCONT). Nothing happens to one that is not paused.
+    ///
+    /// # Errors
+    ///
+    /// [`LocalClusterError::NotRunning`].
+    pub fn resume(&mut self, cluster: usize, node: usize) -> Result<(), LocalClusterError> {
+        let resumed = self.server(cluster, node)?.resume().map_err(system("resume a server"))?;
+        running(resumed, cluster, node)
+    }
+
+    /// Puts a server into lame duck mode (SIGUSR2): it takes no new clients, tells its clients so, closes
+    /// them after some seconds, and ends.
+    ///
+    /// # Errors
+    ///
+    /// [`LocalClusterError::NotRunning`].
+    pub fn lame_duck(&mut self, cluster: usize, node: usize) -> Result<(), LocalClusterError> {
+        self.signal(cluster, node, libc::SIGUSR2)
+    }
+
+    /// Sends any signal, by its number, and waits for nothing. For SIGSTOP and SIGKILL see
+    /// [`LocalCluster::pause`] and [`LocalCluster::kill`], which know what follows.
+    ///
+    /// # Errors
+    ///
+    /// [`LocalClusterError::NotRunning`].
+    pub fn signal(&mut self, cluster: usize, node: usize, signal: i32) -> Result<(), LocalClusterError> {
+        let sent = self.server(cluster, node)?.signal(signal).map_err(system("signal a server"))?;
+        running(sent, cluster, node)
+    }
+
+    fn add_cluster(&mut self, binary: &Path, index: usize, nodes: usize) -> io::Result<()> {
+        let name = cluster_name(index);
+        let mut servers: Vec<Server> = Vec::new();
+        for node in 0..nodes {
+            // Each dials those before it: no pair dials each other at once and has to give one route up.
+            let dials = (nodes > 1).then(|| servers.iter().filter_map(Server::route_port).collect());
+            servers.push(Server::new(binary, &name, node, dials, self.logs.path())?);
+        }
+        self.clusters.push(servers);
+        Ok(())
+    }
+
+    fn indexes(&self) -> Vec<(usize, usize)> {
+        let nodes =
+            |(cluster, servers): (usize, &Vec<Server>)| (0..servers.len()).map(move |node| (cluster, node));
+        self.clusters.iter().enumerate().flat_map(nodes).collect()
+    }
+
+    fn server(&mut self, cluster: usize, node: usize) -> Result<&mut Server, LocalClusterError> {
+        let server = self.clusters.get_mut(cluster).and_then(|servers| servers.get_mut(node));
+        server.ok_or(LocalClusterError::NoSuchServer { cluster, node })
+    }
+
+    fn launch(&mut self, cluster: usize, node: usize) -> Result<(), LocalClusterError> {
+        self.server(cluster, node)?.start().map_err(system("start nats-server"))
+    }
+
+    fn wait_for_answer(
+        &mut self,
+        cluster: usize,
+        node: usize,
+        deadline: Instant,
+    ) -> Result<(), LocalClusterError> {
+        loop {
+            let server = self.server(cluster, node)?;
+            if let Some(status) = server.exited() {
+                return Err(self.not_ready(cluster, node, format!("has ended with {status}")));
+            }
+            if let Ok(info) = readiness::info(server.address()) {
+                if let Some(version) = readiness::text_field(&info, "version") {
+                    self.version = version.to_owned();
+                }
+                return Ok(());
+            }
+            if readiness::pause_until(deadline).is_err() {
+                return Err(self.not_ready(
+                    cluster,
+                    node,
+                    format!("does not answer within {READY_WITHIN:?}"),
+                ));
+            }
+        }
+    }
+
+    /// Waits for the routes among those servers of a cluster that can answer.
+    fn wait_for_routes(&mut self, cluster: usize, deadline: Instant) -> Result<(), LocalClusterError> {
+        let answering = self.clusters[cluster].iter_mut().filter_map(|server| {
+            let address = server.address();
+            server.is_answering().then_some(address)
+        });
+        let addresses: Vec<SocketAddr> = answering.collect();
+        if addresses.len() < 2 {
+            return Ok(());
+        }
+        readiness::wait_for_routes(&addresses, deadline).map_err(|error| {
+            let what = format!("and the others of its cluster do not hear each other: {error}");
+            self.not_ready(cluster, 0, what)
+        })
+    }
+
+    fn not_ready(&self, cluster: usize, node: usize, what: String) -> LocalClusterError {
+        let log_tail = self.clusters[cluster][node].log_tail();
+        LocalClusterError::NotReady { cluster, node, what, log_tail }
+    }
+}
+
+fn cluster_name(index: usize) -> String {
+    format!("c{}", index + 1)
+}
+
+fn running(was_running: bool, cluster: usize, node: usize) -> Result<(), LocalClusterError> {
+    if was_running { Ok(()) } else { Err(LocalClusterError::NotRunning { cluster, node }) }
+}
+
+fn system(doing: &'static str) -> impl Fn(io::Error) -> LocalClusterError {
+    move |source| LocalClusterError::System { doing: doing.to_owned(), source }
+}
+
+#[cfg(test)]
+#[path = "local_cluster_tests.rs"]
+mod tests;

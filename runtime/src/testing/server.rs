@@ -1,0 +1,182 @@
+//! One nats-server process: its ports, its log, its signals.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Seek, SeekFrom},
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+};
+
+use super::{port::ReservedPort, spawner};
+
+/// How much of a log an error shows.
+const LOG_TAIL_BYTES: u64 = 2048;
+
+/// One server of a cluster, running or not; its ports stay its own in between.
+#[derive(Debug)]
+pub(super) struct Server {
+    binary: PathBuf,
+    name: String,
+    cluster_name: String,
+    client_port: ReservedPort,
+    route_port: Option<ReservedPort>,
+    /// The route ports of those servers of the cluster that this one dials.
+    dials: Vec<u16>,
+    log: PathBuf,
+    process: Option<Child>,
+    paused: bool,
+}
+
+impl Server {
+    pub(super) fn new(
+        binary: &Path,
+        cluster_name: &str,
+        node: usize,
+        dials: Option<Vec<u16>>,
+        logs: &Path,
+    ) -> io::Result<Self> {
+        let name = format!("{cluster_name}-{node}");
+        Ok(Self {
+            binary: binary.to_owned(),
+            log: logs.join(format!("{name}.log")),
+            name,
+            cluster_name: cluster_name.to_owned(),
+            client_port: ReservedPort::new()?,
+            route_port: dials.is_some().then(ReservedPort::new).transpose()?,
+            dials: dials.unwrap_or_default(),
+            process: None,
+            paused: false,
+        })
+    }
+
+    pub(super) fn start(&mut self) -> io::Result<()> {
+        let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
+        let mut command = Command::new(&self.binary);
+        command.args(self.arguments()).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        self.process = Some(spawner::spawn(command)?);
+        self.paused = false;
+        Ok(())
+    }
+
+    fn arguments(&self) -> Vec<String> {
+        let local = Ipv4Addr::LOCALHOST;
+        let client_port = self.client_port.number();
+        let mut arguments =
+            vec![format!("--addr={local}"), format!("--port={client_port}"), format!("--name={}", self.name)];
+        if let Some(route_port) = &self.route_port {
+            arguments.push(format!("--cluster_name={}", self.cluster_name));
+            arguments.push(format!("--cluster=nats://{local}:{}", route_port.number()));
+            let routes: Vec<String> =
+                self.dials.iter().map(|port| format!("nats://{local}:{port}")).collect();
+            if !routes.is_empty() {
+                arguments.push(format!("--routes={}", routes.join(",")));
+            }
+        }
+        arguments
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.client_port.number()))
+    }
+
+    pub(super) fn route_port(&self) -> Option<u16> {
+        self.route_port.as_ref().map(ReservedPort::number)
+    }
+
+    pub(super) fn log_path(&self) -> &Path {
+        &self.log
+    }
+
+    /// The end of the log, for an error.
+    pub(super) fn log_tail(&self) -> String {
+        let read = || -> io::Result<String> {
+            let mut log = File::open(&self.log)?;
+            let length = fs::metadata(&self.log)?.len();
+            log.seek(SeekFrom::Start(length.saturating_sub(LOG_TAIL_BYTES)))?;
+            let mut bytes = Vec::new();
+            log.take(LOG_TAIL_BYTES).read_to_end(&mut bytes)?;
+            Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
+        };
+        read().unwrap_or_else(|error| format!("({} cannot be read: {error})", self.log.display()))
+    }
+
+    /// The process, unless it was killed or has ended by itself.
+    pub(super) fn pid(&mut self) -> Option<u32> {
+        match self.exited() {
+            None => self.process.as_ref().map(Child::id),
+            Some(_) => None,
+        }
+    }
+
+    /// How the process has ended by itself.
+    pub(super) fn exited(&mut self) -> Option<ExitStatus> {
+        self.process.as_mut()?.try_wait().ok()?
+    }
+
+    /// Running, and able to answer.
+    pub(super) fn is_answering(&mut self) -> bool {
+        !self.paused && self.pid().is_some()
+    }
+
+    /// SIGKILL, and waits for the end. Whether there was a process.
+    pub(super) fn kill(&mut self) -> io::Result<bool> {
+        let Some(mut process) = self.process.take() else { return Ok(false) };
+        self.paused = false;
+        process.kill()?;
+        process.wait()?;
+        Ok(true)
+    }
+
+    /// Sends a signal. Whether there is a process to take it.
+    pub(super) fn signal(&mut self, signal: i32) -> io::Result<bool> {
+        let Some(pid) = self.pid() else { return Ok(false) };
+        // SAFETY: `kill` touches no memory. The process is our child and not waited for, so that its
+        // number cannot belong to another one.
+        if unsafe { libc::kill(pid.cast_signed(), signal) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(true)
+    }
+
+    /// SIGSTOP, and waits until all threads stand still. Whether there was a process.
+    pub(super) fn pause(&mut self) -> io::Result<bool> {
+        let running = self.signal(libc::SIGSTOP)?;
+        if let Some(process) = &self.process
+            && running
+        {
+            wait_for_stop(process.id())?;
+            self.paused = true;
+        }
+        Ok(running)
+    }
+
+    /// SIGCONT. Whether there was a process.
+    pub(super) fn resume(&mut self) -> io::Result<bool> {
+        self.paused = false;
+        self.signal(libc::SIGCONT)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.kill();
+    }
+}
+
+/// Waits until the child has stopped, or has ended, without collecting it.
+fn wait_for_stop(pid: u32) -> io::Result<()> {
+    loop {
+        // SAFETY: `siginfo_t` is plain data, for which all zeros is a value.
+        let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+        let options = libc::WSTOPPED | libc::WEXITED | libc::WNOWAIT;
+        // SAFETY: the kernel fills in one `siginfo_t`, which lives through the call.
+        if unsafe { libc::waitid(libc::P_PID, pid, &raw mut info, options) } == 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}

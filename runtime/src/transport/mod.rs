@@ -1,0 +1,14 @@
+//! All that names glommio: executors, tasks, timers and sockets. The rest of the runtime sees only
+//! what this module gives out, so that the sockets can move to another ring without it.
+
+mod alarm;
+mod executor;
+mod resolve;
+mod socket;
+
+pub(crate) use self::{
+    alarm::{Alarm, sleep},
+    executor::{ExecutorSettings, IO_MEMORY_BYTES, RING_DEPTH, Task, run_executor, spawn},
+    resolve::resolve,
+    socket::{SendHalf, Socket, SocketSettings},
+};

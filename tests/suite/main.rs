@@ -1,0 +1,3 @@
+//! Tests across the rooms, against real nats-servers.
+
+mod smoke;
