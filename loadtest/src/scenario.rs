@@ -61,6 +61,9 @@ const ARRIVAL_MAX: Duration = Duration::from_secs(30);
 /// After the last expected message, for duplicates on their way.
 const LINGER: Duration = Duration::from_millis(100);
 
+/// For the node's drain: by then every message has arrived or counts as lost.
+const DRAIN_MAX: Duration = Duration::from_secs(2);
+
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs the scenario and weighs it. The servers have ended when it returns.
@@ -97,7 +100,9 @@ pub(crate) fn run(options: &RunOptions, console: Console, interrupt: &Interrupt)
             hand_in.hand_in(Some(result));
             Ok(())
         };
-        servers.builder().name("loadtest").shards(options.shards).start(app)?
+        let mut builder = servers.builder().name("loadtest").shards(options.shards);
+        builder.config_mut().limits.drain_timeout = DRAIN_MAX;
+        builder.start(app)?
     };
 
     let mut course = Course {
@@ -117,6 +122,9 @@ pub(crate) fn run(options: &RunOptions, console: Console, interrupt: &Interrupt)
     course.collect(options.shards)?;
     let outcomes = std::mem::take(&mut course.outcomes);
     stop(node)?;
+    if let Some(signal) = interrupt.signal() {
+        return Err(RunError::Interrupted { signal });
+    }
 
     surroundings.pressure_after_percent = surroundings::pressure_percent();
     Ok(Findings { options, assignment: &assignment, outcomes, cpu, surroundings }.report())

@@ -13,6 +13,35 @@
 //! Nothing a peer sends makes this crate panic, and no message makes it allocate: a message is a
 //! [`MessageFrame`], slices of the caller's own buffer. What is remembered between two calls is a
 //! few numbers, so memory never follows a size that was only announced.
+//!
+//! ```
+//! use std::time::Instant;
+//! use croupier_protocol::{Connection, ConnectionConfig, ConnectionError, Event, Progress, Sid, encode};
+//!
+//! // A server's first bytes, as a socket would give them: sooner or later, in pieces of any size.
+//! let input = b"INFO {\"max_payload\":1048576} \r\nPONG\r\nMSG greetings 1 5\r\nhello\r\nMSG greet";
+//! let now = Instant::now();
+//! let mut connection = Connection::new(ConnectionConfig::default(), now);
+//! let mut out = Vec::new();
+//! let (mut at, mut received) = (0, Vec::new());
+//! while let Progress::Event { event, consumed } = connection.handle_input(&input[at..], now)? {
+//!     match event {
+//!         Event::ServerInfo { first: true } => {
+//!             connection.connect(&mut out);
+//!             encode::subscribe(&mut out, b"greetings", None, Sid::from_raw(1));
+//!             connection.ping(&mut out, now);
+//!         }
+//!         Event::Message(message) => received.push(message.payload),
+//!         _ => {}
+//!     }
+//!     at += consumed;
+//! }
+//! connection.poll_transmit(&mut out, now);
+//! assert!(out.ends_with(b"SUB greetings 1\r\nPING\r\n"));
+//! assert_eq!(received, [b"hello"]);
+//! assert_eq!(&input[at..], b"MSG greet", "the beginning of the next input");
+//! # Ok::<(), ConnectionError>(())
+//! ```
 #![forbid(unsafe_code)]
 
 pub mod client_operation;

@@ -36,6 +36,27 @@ fn a_handshake_ends_with_the_first_pong() {
 }
 
 #[test]
+fn a_session_recorded_from_a_real_server_is_understood() {
+    let recorded = include_bytes!("../../tests/fuzz/corpus/decoder/nats_server_2_15_1");
+    // The first bytes of a corpus file are the fuzzer's.
+    let recorded = &recorded[4..];
+    let mut party = Party::new();
+    party.ping();
+    party.ping();
+    let events = party.feed(recorded);
+    let names: Vec<_> = events.iter().map(|event| event.split(['(', ' ']).next().expect("a name")).collect();
+    // CONNECT, PING; 2 SUBs and 5 PUBs, each answered before its message, one of them by 503; PING;
+    // a bad SUB; garbage.
+    let expected = "ServerInfo Ok Ready ServerInfo Ok Ok Ok Message Ok Message Ok Message Ok Message Ok Message \
+                    Pong ServerError ServerError";
+    assert_eq!(names.join(" "), expected, "{events:#?}");
+    assert_eq!(events.last().map(String::as_str), Some("ServerError(UnknownProtocolOperation)"));
+    assert!(events.contains(&"ServerError(InvalidSubject)".to_owned()));
+    let info = party.connection.info().expect("an INFO");
+    assert_eq!((info.version.as_str(), info.headers, info.connect_info), ("2.15.1", true, true));
+}
+
+#[test]
 fn with_verbose_an_ok_comes_before_the_pong() {
     let mut party = Party::new();
     party.feed(INFO);

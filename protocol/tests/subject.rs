@@ -9,7 +9,7 @@ use proptest::prelude::*;
 fn a_subject_is_checked_when_it_is_made() {
     use SubjectError::{Empty, EmptyToken, ForbiddenByte, Wildcard};
     // Bytes; as a literal; as a pattern.
-    let table: &[(&[u8], Result<(), SubjectError>, Result<(), SubjectError>)] = &[
+    let table: &[(&[u8], Check, Check)] = &[
         (b"a", Ok(()), Ok(())),
         (b"a.b.c", Ok(()), Ok(())),
         (b"_INBOX.x-1", Ok(()), Ok(())),
@@ -49,7 +49,9 @@ fn a_subject_is_checked_when_it_is_made() {
         assert_eq!(Subject::pattern(bytes).map(|subject| assert_eq!(subject, **bytes)), *pattern, "{text:?}");
     }
 
-    fn forbidden(offset: usize, byte: u8) -> Result<(), SubjectError> {
+    type Check = Result<(), SubjectError>;
+
+    fn forbidden(offset: usize, byte: u8) -> Check {
         Err(ForbiddenByte { offset, byte })
     }
 }

@@ -4,7 +4,7 @@
 //! that ask for it, and who is turned out throws his next dart. As all cells rank the units alike, the outcome is
 //! the one of seating the units in that order one after the other: it does not depend on the order in which they
 //! came (the stable matching of Gale and Shapley, unique under a common ranking). A join therefore shifts the units
-//! that it turns out, 0.85 of them on average at a load of .75, and a leave lets as many move back.
+//! that it turns out, about one on average at a load of .75, and a leave lets as many move back.
 
 use crate::cells::{BACKSTOP_SLOTS, CellTable, EMPTY};
 use crate::error::RingError;

@@ -44,7 +44,7 @@ pub enum RingMode {
     /// Slots filled by darts; a cluster is its name.
     #[default]
     Croupier,
-    /// Roulette's md5 ring; a cluster is its position in the list. No weights, no seed, some 100 ns a lookup.
+    /// Roulette's md5 ring; a cluster is its position in the list. No weights, no seed; a lookup costs an md5 and a binary search.
     Roulette,
 }
 
@@ -306,7 +306,7 @@ enum TableKind {
 }
 
 impl ClusterTable {
-    /// The index of the cluster that owns a key. Never allocates; roulette mode takes some 100 ns.
+    /// The index of the cluster that owns a key. Never allocates; roulette mode costs an md5 and a binary search.
     #[inline]
     #[must_use]
     pub fn owner(&self, key: &[u8]) -> usize {

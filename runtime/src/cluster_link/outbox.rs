@@ -531,6 +531,8 @@ impl Outbox {
         let unsent = self.appended - sent;
         let old = std::mem::take(&mut self.inline);
         let mut slices = std::mem::take(&mut self.slices);
+        // One may be left of a message that was sent in part.
+        slices.retain(|slice| slice.at > at);
         self.reset_buffer();
         if !ahead.is_empty() {
             self.control().extend_from_slice(ahead);
@@ -588,3 +590,6 @@ impl Outbox {
         self.marked_stream_bytes = 0;
     }
 }
+
+#[cfg(test)]
+mod tests;

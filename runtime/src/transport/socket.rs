@@ -77,6 +77,11 @@ impl Drop for Socket {
 }
 
 impl SendHalf {
+    #[cfg(test)]
+    pub(crate) fn from_socket(socket: socket2::Socket) -> Self {
+        SendHalf(Rc::new(socket))
+    }
+
     pub(crate) fn send(&self, bytes: &[u8]) -> io::Result<usize> {
         self.0.send_with_flags(bytes, SEND_FLAGS)
     }
