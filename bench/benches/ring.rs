@@ -134,7 +134,7 @@ fn lookups(criterion: &mut Criterion) {
     });
     let table = cluster_builder(16).mode(RingMode::Roulette).build_table().expect("16 clusters are a ring");
     group.bench_function("16 clusters, roulette", |bencher| {
-        bencher.iter(|| sum!(keys, key => table.owner(key)))
+        bencher.iter(|| sum!(keys, key => table.owner(key)));
     });
     let table = service_ring(RingClass::Large17, 100_000).table();
     group.bench_function("100 000 instances", |bencher| bencher.iter(|| sum!(keys, key => table.owner(key))));

@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use croupier::testing::nats_server::NatsServerBinary;
-use croupier::{Node, PublishError, Shard, Topic};
+use croupier::{HandlerGuard, Node, PublishError, Shard, Subscription, Topic};
 use tokio::sync::oneshot;
 
 use crate::error::BenchError;
@@ -21,10 +21,10 @@ use crate::worker::{Assignment, Outcome, WARM_UP, keeps_round_trips};
 const NAME: &str = "croupier";
 
 /// The one cluster of the measured node.
-const CLUSTER: &str = "c1";
+pub(crate) const CLUSTER: &str = "c1";
 /// How many bytes are published between two turns of the shard: what the connection sends at once stays in
 /// the cache.
-const BURST_BYTES: usize = 128 * 1024;
+const BURST_BYTES: usize = 64 * 1024;
 /// How many publishes stand between two looks at the clock, at most.
 const PUBLISH_BATCH: u64 = 4096;
 /// How many requests stand between two looks at the clock.
@@ -53,10 +53,7 @@ pub fn nats_server_binary() -> Result<PathBuf, BenchError> {
 }
 
 /// Runs `app` on a node of one shard that knows one cluster, the server at `address`, and hands its result out.
-///
-/// # Errors
-/// Those of the node and of the app.
-pub fn on_one_shard<T: Send + 'static>(
+fn on_one_shard<T: Send + 'static>(
     address: SocketAddr,
     app: impl AsyncFnOnce(Shard) -> Result<T, BenchError> + Clone + Send + 'static,
 ) -> Result<T, BenchError> {
@@ -111,11 +108,8 @@ async fn publish_for(
 }
 
 /// Publishes `messages` messages from number `first` on, gives the shard a turn whenever its buffer is full,
-/// and one at the end.
-///
-/// # Errors
-/// Every refusal but `Busy`.
-pub async fn publish_burst(
+/// and one at the end. Every refusal but `Busy` is an error.
+async fn publish_burst(
     shard: &Shard,
     topic: &Topic,
     payloads: &Payloads,
@@ -123,11 +117,11 @@ pub async fn publish_burst(
     messages: u64,
 ) -> Result<(), BenchError> {
     for number in first..first + messages {
-        while let Err(error) = topic.publish(payloads.at(number)) {
+        if let Err(error) = topic.publish(payloads.at(number)) {
             if !matches!(error, PublishError::Busy { .. }) {
                 return Err(BenchError::client(NAME)(error));
             }
-            shard.sleep(TURN).await;
+            topic.publish_wait(payloads.at(number)).await.map_err(BenchError::client(NAME))?;
         }
     }
     shard.sleep(TURN).await;
@@ -135,21 +129,19 @@ pub async fn publish_burst(
 }
 
 async fn receive(shard: &Shard, figure: Figure, length: Length) -> Result<Outcome, BenchError> {
-    let phase = Rc::new(RefCell::new(None));
-    let guard = shard
-        .subscribe_with(DATA_SUBJECT, {
-            let (shard, phase) = (shard.clone(), Rc::clone(&phase));
-            move |message| take(&shard, &mut phase.borrow_mut(), message.payload())
-        })
-        .await
-        .map_err(BenchError::client(NAME))?;
-    let warm_up = receive_for(shard, &phase, figure, WARM_UP).await?;
+    let flood = HandlerFlood::subscribe(shard).await?;
+    let warm_up = flood.receive(figure.payload_bytes(), WARM_UP).await?;
     let meter = Meter::start();
-    let received = receive_for(shard, &phase, figure, length).await?;
+    let received = flood.receive(figure.payload_bytes(), length).await?;
     let account = Account { flooded: warm_up.plus(received), ..Account::default() };
-    let outcome = Outcome::new(received.messages, &meter, account);
-    drop(guard);
-    Ok(outcome)
+    Ok(Outcome::new(received.messages, &meter, account))
+}
+
+/// Floods received by a handler, which the read loop calls for every message.
+pub struct HandlerFlood {
+    shard: Shard,
+    phase: Rc<RefCell<Option<Phase>>>,
+    _guard: HandlerGuard,
 }
 
 /// A flood under way, and who waits for its end.
@@ -158,7 +150,36 @@ struct Phase {
     over: Option<oneshot::Sender<Result<Tally, PublishError>>>,
 }
 
-/// Called by the read loop for every message.
+impl HandlerFlood {
+    /// Subscribes.
+    ///
+    /// # Errors
+    /// Those of the subscription.
+    pub async fn subscribe(shard: &Shard) -> Result<Self, BenchError> {
+        let phase = Rc::new(RefCell::new(None));
+        let subscribed = shard.subscribe_with(DATA_SUBJECT, {
+            let (shard, phase) = (shard.clone(), Rc::clone(&phase));
+            move |message| take(&shard, &mut phase.borrow_mut(), message.payload())
+        });
+        let guard = subscribed.await.map_err(BenchError::client(NAME))?;
+        Ok(Self { shard: shard.clone(), phase, _guard: guard })
+    }
+
+    /// Orders one flood and receives it to its end.
+    ///
+    /// # Errors
+    /// If an order cannot be published.
+    pub async fn receive(&self, payload_bytes: usize, length: Length) -> Result<Tally, BenchError> {
+        let (receiving, orders) = Receiving::start(length, payload_bytes);
+        let (over, end) = oneshot::channel();
+        *self.phase.borrow_mut() = Some(Phase { receiving, over: Some(over) });
+        for order in orders {
+            send(&self.shard, order).map_err(BenchError::client(NAME))?;
+        }
+        end.await.map_err(BenchError::client(NAME))?.map_err(BenchError::client(NAME))
+    }
+}
+
 #[inline]
 fn take(shard: &Shard, phase: &mut Option<Phase>, payload: &[u8]) {
     let Some(Phase { receiving, over }) = phase else { return };
@@ -176,23 +197,33 @@ fn take(shard: &Shard, phase: &mut Option<Phase>, payload: &[u8]) {
     }
 }
 
-fn send(shard: &Shard, order: FloodOrder) -> Result<(), PublishError> {
-    shard.publish(FLOOD_SUBJECT, order.to_payload())
-}
-
-async fn receive_for(
+/// Orders one flood and receives it to its end from the subscription's queue.
+///
+/// # Errors
+/// If an order cannot be published, or if the queue has dropped messages.
+pub async fn receive_from_queue(
     shard: &Shard,
-    phase: &RefCell<Option<Phase>>,
-    figure: Figure,
+    subscription: &mut Subscription,
+    payload_bytes: usize,
     length: Length,
 ) -> Result<Tally, BenchError> {
-    let (receiving, orders) = Receiving::start(length, figure.payload_bytes());
-    let (over, end) = oneshot::channel();
-    *phase.borrow_mut() = Some(Phase { receiving, over: Some(over) });
+    let (mut receiving, orders) = Receiving::start(length, payload_bytes);
     for order in orders {
         send(shard, order).map_err(BenchError::client(NAME))?;
     }
-    end.await.map_err(BenchError::client(NAME))?.map_err(BenchError::client(NAME))
+    while let Some(message) = subscription.next().await {
+        match receiving.take(message.payload()) {
+            Step::More if subscription.lagged() == 0 => {}
+            Step::More => return Err(BenchError::client(NAME)("the queue was too small for the flood")),
+            Step::Order(order) => send(shard, order).map_err(BenchError::client(NAME))?,
+            Step::Done => return Ok(receiving.tally()),
+        }
+    }
+    Err(BenchError::client(NAME)("the subscription ended"))
+}
+
+fn send(shard: &Shard, order: FloodOrder) -> Result<(), PublishError> {
+    shard.publish(FLOOD_SUBJECT, order.to_payload())
 }
 
 async fn request(

@@ -14,6 +14,7 @@ pub mod inbound;
 pub mod nats_server;
 pub mod receiving;
 pub mod report;
+pub mod shard_bench;
 pub mod side_by_side;
 pub mod statistics;
 pub mod stub;

@@ -6,19 +6,32 @@ use std::time::{Duration, Instant};
 /// Runs from its making until it is read.
 #[derive(Clone, Copy, Debug)]
 pub struct Meter {
+    of: Of,
     cpu: Duration,
     wall: Instant,
 }
 
+/// Whose CPU time is measured.
+#[derive(Clone, Copy, Debug)]
+enum Of {
+    Process,
+    Thread,
+}
+
 impl Meter {
-    /// Starts to measure.
+    /// Starts to measure this process: every thread, also those that end meanwhile.
     pub fn start() -> Self {
-        Self { cpu: process_cpu(), wall: Instant::now() }
+        Self { of: Of::Process, cpu: cpu_so_far(Of::Process), wall: Instant::now() }
     }
 
-    /// CPU time that all threads of this process have used since the start, user and system together.
+    /// Starts to measure the calling thread, which must also be the one that reads the meter.
+    pub fn start_on_thread() -> Self {
+        Self { of: Of::Thread, cpu: cpu_so_far(Of::Thread), wall: Instant::now() }
+    }
+
+    /// CPU time used since the start, user and system together.
     pub fn cpu(&self) -> Duration {
-        process_cpu().saturating_sub(self.cpu)
+        cpu_so_far(self.of).saturating_sub(self.cpu)
     }
 
     /// Time since the start.
@@ -27,12 +40,15 @@ impl Meter {
     }
 }
 
-/// CPU time of every thread of this process so far, also of those that have ended.
-fn process_cpu() -> Duration {
+fn cpu_so_far(of: Of) -> Duration {
+    let who = match of {
+        Of::Process => libc::RUSAGE_SELF,
+        Of::Thread => libc::RUSAGE_THREAD,
+    };
     let mut usage = MaybeUninit::<libc::rusage>::uninit();
     // SAFETY: `usage` is writable and of the type that getrusage fills.
-    let result = unsafe { libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr()) };
-    assert_eq!(result, 0, "getrusage(RUSAGE_SELF) fails only for a bad pointer or selector");
+    let result = unsafe { libc::getrusage(who, usage.as_mut_ptr()) };
+    assert_eq!(result, 0, "getrusage fails only for a bad pointer or selector");
     // SAFETY: getrusage succeeded, so it has filled the whole structure.
     let usage = unsafe { usage.assume_init() };
     duration(usage.ru_utime) + duration(usage.ru_stime)
@@ -48,12 +64,20 @@ mod tests {
 
     #[test]
     fn work_costs_cpu_time() {
-        let meter = Meter::start();
-        let mut sum = 0_u64;
-        // As long as it takes: a process that works gets CPU time sooner or later.
-        while meter.cpu() < Duration::from_millis(1) {
-            sum = std::hint::black_box(sum.wrapping_add(1));
+        for meter in [Meter::start(), Meter::start_on_thread()] {
+            let mut sum = 0_u64;
+            // As long as it takes: who works gets CPU time sooner or later.
+            while meter.cpu() < Duration::from_millis(1) {
+                sum = std::hint::black_box(sum.wrapping_add(1));
+            }
+            assert!(sum > 0);
         }
-        assert!(sum > 0);
+    }
+
+    #[test]
+    fn the_work_of_another_thread_is_the_process_s_alone() {
+        let (process, thread) = (Meter::start(), Meter::start_on_thread());
+        std::thread::spawn(work_costs_cpu_time).join().unwrap();
+        assert!(process.cpu() >= thread.cpu() + Duration::from_millis(1));
     }
 }

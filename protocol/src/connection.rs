@@ -150,6 +150,18 @@ impl Connection {
         }
     }
 
+    /// The message at the front of `input` and its length, if the next operation is one that is whole:
+    /// the way of nearly all input. After `None`, [`Connection::handle_input`] decides what it is.
+    #[inline(always)]
+    pub fn handle_message<'b>(&mut self, input: &'b [u8]) -> Option<(MessageFrame<'b>, usize)> {
+        if self.state == ConnectionState::Closed {
+            return None;
+        }
+        let message = self.decoder.decode_message(input)?;
+        self.heard = true;
+        Some(message)
+    }
+
     /// Decodes one operation at the front of `input` and applies it. The input obeys the contract
     /// of [`Decoder`].
     ///

@@ -52,6 +52,7 @@ pub(crate) struct Scanned<'b> {
     pub(crate) rest: &'b [u8],
 }
 
+#[cfg(test)]
 impl Scanned<'_> {
     /// The line in a form that outlives `input`, which it was scanned from.
     pub(crate) fn line(&self, input: &[u8]) -> MessageLine {

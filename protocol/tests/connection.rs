@@ -221,6 +221,22 @@ fn a_server_that_answers_is_kept() {
 }
 
 #[test]
+fn a_late_pong_is_a_sign_of_life() {
+    let mut party = Party::ready();
+    for _ in 0..2 {
+        party.pass_to_timeout().expect("alive");
+        party.transmitted();
+    }
+    // The older of two PINGs is answered, and nothing after that.
+    assert_eq!(party.feed(b"PONG\r\n"), ["Pong(PingId(2))"]);
+    for _ in 0..2 {
+        party.pass_to_timeout().expect("alive");
+        party.transmitted();
+    }
+    assert_eq!(party.pass_to_timeout(), Err(ConnectionError::StaleConnection { pings_out: 3 }));
+}
+
+#[test]
 fn a_caller_s_ping_puts_the_keepalive_off_but_not_the_end() {
     let mut party = Party::ready();
     party.now += SECOND + SECOND / 2;
@@ -342,6 +358,46 @@ fn a_half_message_says_what_it_needs() {
     let mut party = Party::ready();
     let progress = party.connection.handle_input(b"MSG a 1 5\r\nhe", party.now);
     assert_eq!(progress, Ok(Progress::Incomplete { needed: 18 }));
+}
+
+#[test]
+fn a_whole_message_is_handed_out_at_once_and_all_else_is_not() {
+    let mut party = Party::ready();
+    let wire = b"MSG a 7 r 2\r\nhi\r\nPING\r\n";
+    let (message, consumed) = party.connection.handle_message(wire).expect("a message");
+    assert_eq!((message.subject, message.sid.raw(), message.reply), (&b"a"[..], 7, Some(&b"r"[..])));
+    assert_eq!((message.headers, message.payload, consumed), (None, &b"hi"[..], wire.len() - 6));
+    for other in [
+        &b"PING\r\n"[..],
+        b"msg a 7 2\r\nhi\r\n",
+        b"MSG a 7 2\r\nhi\r",
+        b"MSG a 7 2\r\nhiXX",
+        b"FOO\r\n",
+        b"",
+    ] {
+        assert_eq!(party.connection.handle_message(other), None);
+    }
+
+    // In the middle of a message the front of the input is what is known already.
+    assert_eq!(
+        party.connection.handle_input(&wire[..15], party.now),
+        Ok(Progress::Incomplete { needed: wire.len() - 6 })
+    );
+    assert_eq!(party.connection.handle_message(wire), None);
+    assert_eq!(party.feed(wire).len(), 2);
+
+    party.feed(b"-ERR 'Stale Connection'\r\n");
+    assert_eq!(party.connection.handle_message(wire), None, "nothing comes after the end");
+}
+
+#[test]
+fn a_message_handed_out_is_a_sign_of_life() {
+    let mut party = Party::ready();
+    for _ in 0..10 {
+        party.pass_to_timeout().expect("it talks");
+        party.transmitted();
+        assert!(party.connection.handle_message(b"MSG a 7 0\r\n\r\n").is_some());
+    }
 }
 
 /// A connection and its time.

@@ -1,7 +1,6 @@
 //! One topic, one subscription and one publish on each shard, against a nats-server on port 4222.
 
 use croupier::{Node, Result};
-use futures_lite::StreamExt;
 
 fn main() -> Result<()> {
     Node::builder().cluster("c1", ["nats://127.0.0.1:4222"]).run(async |shard| {

@@ -18,11 +18,8 @@ use futures_core::Stream;
 use futures_lite::{FutureExt, future::Boxed};
 
 use crate::{
-    ClusterName, Error, InvalidTopic, OwnedMessage, Payload, PublishError, RequestError, Result, Shard, ShardStats,
-    SubmitError, SubscribeError,
-    error::LinkEnd,
-    mesh::Job,
-    node_shared::NodeShared,
+    ClusterName, Error, InvalidTopic, OwnedMessage, Payload, PublishError, RequestError, Result, Shard,
+    ShardStats, SubmitError, SubscribeError, error::LinkEnd, mesh::Job, node_shared::NodeShared,
     shard::submission,
 };
 
@@ -68,7 +65,11 @@ impl NodeHandle {
     /// [`PublishError`], for what can be told before the hop: `Busy` when the shard's inbox is full,
     /// `InvalidTopic`, `PayloadTooLarge` over the configured limit, `Disconnected` when the shard has
     /// stopped. What the shard itself refuses is counted in its statistics as rejected.
-    pub fn publish<'a>(&self, topic: impl AsRef<[u8]>, payload: impl Into<Payload<'a>>) -> Result<(), PublishError> {
+    pub fn publish<'a>(
+        &self,
+        topic: impl AsRef<[u8]>,
+        payload: impl Into<Payload<'a>>,
+    ) -> Result<(), PublishError> {
         let topic = topic.as_ref();
         if !self.0.config.connection.role.publishes() {
             return Err(PublishError::Role);
@@ -132,10 +133,7 @@ impl NodeHandle {
     /// # Errors
     ///
     /// As [`Shard::subscribe`].
-    pub fn subscribe(
-        &self,
-        topic: impl AsRef<[u8]>,
-    ) -> Boxed<Result<HandleSubscription, SubscribeError>> {
+    pub fn subscribe(&self, topic: impl AsRef<[u8]>) -> Boxed<Result<HandleSubscription, SubscribeError>> {
         let topic = topic.as_ref().to_vec();
         let handle = self.clone();
         Box::pin(async move {
@@ -171,7 +169,9 @@ impl NodeHandle {
             });
             let (topic, unconfirmed) = match subscribed.await {
                 Ok(outcome) => outcome?,
-                Err(_) => return Err(SubscribeError::Disconnected { cluster, reason: LinkEnd::ShardStopped }),
+                Err(_) => {
+                    return Err(SubscribeError::Disconnected { cluster, reason: LinkEnd::ShardStopped });
+                }
             };
             Ok(HandleSubscription { topic, unconfirmed, receiver: Box::pin(receiver), lagged, _held: held })
         })
@@ -182,7 +182,11 @@ impl NodeHandle {
     /// # Errors
     ///
     /// As [`Shard::submit_to`].
-    pub fn submit_to<F, T>(&self, shard: usize, f: F) -> impl Future<Output = Result<T, SubmitError>> + Send + use<F, T>
+    pub fn submit_to<F, T>(
+        &self,
+        shard: usize,
+        f: F,
+    ) -> impl Future<Output = Result<T, SubmitError>> + Send + use<F, T>
     where
         F: AsyncFnOnce(Shard) -> T + Send + 'static,
         T: Send + 'static,
@@ -221,7 +225,10 @@ impl NodeHandle {
 
 impl fmt::Debug for NodeHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NodeHandle").field("name", &self.0.name).field("shards", &self.shards()).finish_non_exhaustive()
+        f.debug_struct("NodeHandle")
+            .field("name", &self.0.name)
+            .field("shards", &self.shards())
+            .finish_non_exhaustive()
     }
 }
 

@@ -16,8 +16,6 @@ use crate::{Shard, transport};
 /// Work for a shard.
 pub(crate) type Job = Box<dyn FnOnce(&Shard) + Send>;
 
-/// Jobs between two shards that wait, at most.
-const RING_JOBS: usize = 1024;
 /// Jobs taken before other tasks get a turn.
 const JOBS_PER_TURN: usize = 256;
 /// How long a sender waits before it looks again whether a full ring has room.
@@ -47,8 +45,8 @@ pub(crate) struct MeshEnds {
     receivers: Vec<Consumer<Job>>,
 }
 
-/// Rings for all pairs of `shards`, sorted by who gets which ends.
-pub(crate) fn mesh(shards: usize) -> Vec<MeshEnds> {
+/// Rings of `jobs` places for all pairs of `shards`, sorted by who gets which ends.
+pub(crate) fn mesh(shards: usize, jobs: usize) -> Vec<MeshEnds> {
     let mut ends: Vec<MeshEnds> =
         (0..shards).map(|_| MeshEnds { senders: Vec::new(), receivers: Vec::new() }).collect();
     for from in 0..shards {
@@ -57,7 +55,7 @@ pub(crate) fn mesh(shards: usize) -> Vec<MeshEnds> {
                 ends[from].senders.push(None);
                 continue;
             }
-            let (sender, receiver) = RingBuffer::new(RING_JOBS);
+            let (sender, receiver) = RingBuffer::new(jobs);
             ends[from].senders.push(Some(RefCell::new(sender)));
             ends[to].receivers.push(receiver);
         }

@@ -28,9 +28,7 @@ impl Message {
         link: &Rc<Link>,
     ) -> Message {
         Message {
-            topic: literal
-                .cloned()
-                .unwrap_or_else(|| Subject::from_wire(chunk.slice_ref(frame.subject))),
+            topic: literal.cloned().unwrap_or_else(|| Subject::from_wire(chunk.slice_ref(frame.subject))),
             reply: frame.reply.map(|reply| Subject::from_wire(chunk.slice_ref(reply))),
             headers: frame.headers.map(|headers| chunk.slice_ref(headers)),
             payload: chunk.slice_ref(frame.payload),
@@ -41,7 +39,8 @@ impl Message {
     /// The same with memory of its own, so that it pins no chunk.
     pub(crate) fn copied(frame: &MessageFrame<'_>, literal: Option<&Subject>, link: &Rc<Link>) -> Message {
         let topic = if literal.is_some() { &[][..] } else { frame.subject };
-        let parts = [topic, frame.reply.unwrap_or_default(), frame.headers.unwrap_or_default(), frame.payload];
+        let parts =
+            [topic, frame.reply.unwrap_or_default(), frame.headers.unwrap_or_default(), frame.payload];
         let mut copy = Vec::with_capacity(parts.iter().map(|part| part.len()).sum());
         for part in parts {
             copy.extend_from_slice(part);
@@ -122,17 +121,18 @@ impl fmt::Debug for Message {
     }
 }
 
-/// A message as a handler sees it, in the bytes that were just read. Nothing is allocated for it.
-pub struct MessageView<'a> {
-    frame: MessageFrame<'a>,
-    chunk: &'a Bytes,
+/// A message where it was read, made once for all who get it.
+pub(crate) struct Arrival<'a> {
+    pub(crate) frame: MessageFrame<'a>,
+    pub(crate) chunk: &'a Bytes,
+    /// The topic of everybody who gets it, if that is not a wildcard.
     literal: Option<&'a Subject>,
     link: &'a Rc<Link>,
     topic: OnceCell<Subject>,
     reply: OnceCell<Subject>,
 }
 
-impl<'a> MessageView<'a> {
+impl<'a> Arrival<'a> {
     #[inline]
     pub(crate) fn new(
         frame: MessageFrame<'a>,
@@ -140,32 +140,53 @@ impl<'a> MessageView<'a> {
         literal: Option<&'a Subject>,
         link: &'a Rc<Link>,
     ) -> Self {
-        MessageView { frame, chunk, literal, link, topic: OnceCell::new(), reply: OnceCell::new() }
+        Arrival { frame, chunk, literal, link, topic: OnceCell::new(), reply: OnceCell::new() }
+    }
+
+    /// A message that holds on to the chunk, and copies nothing.
+    pub(crate) fn to_message(&self) -> Message {
+        Message::from_frame(&self.frame, self.chunk, self.literal, self.link)
+    }
+
+    /// A message with memory of its own.
+    pub(crate) fn copied(&self) -> Message {
+        Message::copied(&self.frame, self.literal, self.link)
+    }
+}
+
+/// A message as a handler sees it, in the bytes that were just read. Nothing is allocated for it.
+pub struct MessageView<'a>(&'a Arrival<'a>);
+
+impl<'a> MessageView<'a> {
+    #[inline]
+    pub(crate) fn new(arrival: &'a Arrival<'a>) -> Self {
+        MessageView(arrival)
     }
 
     /// The subject that it was published to.
     pub fn topic(&self) -> &Subject {
-        match self.literal {
+        let Arrival { frame, chunk, literal, topic, .. } = self.0;
+        match literal {
             Some(topic) => topic,
-            None => self.topic.get_or_init(|| Subject::from_wire(self.chunk.slice_ref(self.frame.subject))),
+            None => topic.get_or_init(|| Subject::from_wire(chunk.slice_ref(frame.subject))),
         }
     }
 
     /// What it carries.
     #[inline]
     pub fn payload(&self) -> &[u8] {
-        self.frame.payload
+        self.0.frame.payload
     }
 
     /// Where an answer is expected, if one is.
     pub fn reply(&self) -> Option<&Subject> {
-        let reply = self.frame.reply?;
-        Some(self.reply.get_or_init(|| Subject::from_wire(self.chunk.slice_ref(reply))))
+        let reply = self.0.frame.reply?;
+        Some(self.0.reply.get_or_init(|| Subject::from_wire(self.0.chunk.slice_ref(reply))))
     }
 
     /// The cluster that it came from.
     pub fn cluster(&self) -> ClusterName {
-        self.link.cluster().clone()
+        self.0.link.cluster().clone()
     }
 
     /// As [`Message::headers`].
@@ -174,7 +195,7 @@ impl<'a> MessageView<'a> {
     ///
     /// [`HeaderError`] when what the publisher sent are no NATS headers.
     pub fn headers(&self) -> Result<Option<Headers>, HeaderError> {
-        self.frame.headers.map(Headers::parse).transpose()
+        self.0.frame.headers.map(Headers::parse).transpose()
     }
 
     /// As [`Message::respond`].
@@ -183,27 +204,15 @@ impl<'a> MessageView<'a> {
     ///
     /// As [`Shard::publish`](crate::Shard::publish).
     pub fn respond<'p>(&self, payload: impl Into<Payload<'p>>) -> Result<(), PublishError> {
-        match self.frame.reply {
-            Some(reply) => self.link.respond(reply, payload.into()),
+        match self.0.frame.reply {
+            Some(reply) => self.0.link.respond(reply, payload.into()),
             None => Ok(()),
         }
     }
 
     /// A message to keep. It holds on to the chunk, and copies nothing.
     pub fn to_message(&self) -> Message {
-        Message::from_frame(&self.frame, self.chunk, self.literal, self.link)
-    }
-
-    pub(crate) fn frame(&self) -> &MessageFrame<'a> {
-        &self.frame
-    }
-
-    pub(crate) fn copied(&self) -> Message {
-        Message::copied(&self.frame, self.literal, self.link)
-    }
-
-    pub(crate) fn chunk(&self) -> &'a Bytes {
-        self.chunk
+        self.0.to_message()
     }
 }
 
@@ -212,8 +221,8 @@ impl fmt::Debug for MessageView<'_> {
         f.debug_struct("MessageView")
             .field("topic", self.topic())
             .field("reply", &self.reply())
-            .field("payload_bytes", &self.frame.payload.len())
-            .field("cluster", self.link.cluster())
+            .field("payload_bytes", &self.payload().len())
+            .field("cluster", self.0.link.cluster())
             .finish_non_exhaustive()
     }
 }

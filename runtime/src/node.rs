@@ -178,13 +178,12 @@ impl Builder {
                 }
             })
             .map_err(Error::Signals);
-        let outcome = watching.and_then(|watching| {
+        watching.and_then(|watching| {
             let outcome = node.join();
             closer.close();
             let _panicless = watching.join();
             outcome
-        });
-        outcome
+        })
     }
 
     /// As [`Builder::run`], but returns when the shards run, and leaves signals alone. The node runs on
@@ -225,15 +224,17 @@ impl Builder {
         let (ports, ends): (Vec<_>, Vec<_>) =
             cpus.iter().map(|_| ShardPort::new(config.clusters.len(), config.shards.inbox)).unzip();
         let spin = config.shards.spin;
+        let mesh = mesh(cpus.len(), config.shards.inbox);
         let node = Arc::new(NodeShared::new(config, ring, servers, ports, drains_when_all_returned));
 
         let (made, all_made) = mpsc::channel();
         let mut threads = Vec::new();
-        for (id, ((cpu, ends), mesh)) in cpus.iter().zip(ends).zip(mesh(cpus.len())).enumerate() {
+        let apps = std::iter::repeat_n(app, cpus.len());
+        for (id, (((cpu, ends), mesh), app)) in cpus.iter().zip(ends).zip(mesh).zip(apps).enumerate() {
             let settings =
                 ExecutorSettings { name: format!("croupier-{id}"), cpu: *cpu, spin, preempt_timer };
             let seed = ShardSeed { id, node: Arc::clone(&node), mesh, ends };
-            let (app, made, guarded) = (app.clone(), made.clone(), Arc::clone(&node));
+            let (made, guarded) = (made.clone(), Arc::clone(&node));
             let thread = thread::Builder::new().name(settings.name.clone()).spawn(move || {
                 shard_life::guard(&guarded, id, move || {
                     let report = move |outcome| {
@@ -258,7 +259,10 @@ impl Builder {
             return Err(abandon(&node, threads, failure));
         }
         let watched = Arc::clone(&node);
-        match thread::Builder::new().name("croupier-watch".to_owned()).spawn(move || watchdog::watch(&watched)) {
+        match thread::Builder::new()
+            .name("croupier-watch".to_owned())
+            .spawn(move || watchdog::watch(&watched))
+        {
             Ok(thread) => threads.push(thread),
             Err(source) => return Err(abandon(&node, threads, Error::Start { shard: 0, source })),
         }

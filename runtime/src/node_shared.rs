@@ -130,7 +130,11 @@ impl NodeShared {
     ) -> Self {
         NodeShared {
             name: config.node.name_or_host(),
-            clusters: config.clusters.iter().map(|cluster| ClusterName::from(cluster.name.as_str())).collect(),
+            clusters: config
+                .clusters
+                .iter()
+                .map(|cluster| ClusterName::from(cluster.name.as_str()))
+                .collect(),
             gates: config.clusters.iter().map(|_| ReconnectGate::new(ports.len())).collect(),
             config: Arc::new(config),
             ring,

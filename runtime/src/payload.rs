@@ -48,6 +48,14 @@ impl Payload<'_> {
         }
     }
 
+    /// The same with a handle where a clone would copy.
+    pub(crate) fn into_cheap_to_clone(self) -> Self {
+        match self.0 {
+            Inner::Owned(bytes) => Payload(Inner::Shared(bytes.into())),
+            inner => Payload(inner),
+        }
+    }
+
     /// Whether the bytes may be kept without copying them.
     #[inline]
     pub(crate) fn is_owned(&self) -> bool {

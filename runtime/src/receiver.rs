@@ -13,6 +13,7 @@ use crate::{
     ClusterName, Message, MessageView,
     config::{QueueLimits, SlowSubscriberPolicy},
     error::panic_message,
+    message::Arrival,
 };
 
 /// A chunk is pinned for a small message only while a queue pins less than this.
@@ -161,7 +162,7 @@ impl Receiver {
     }
 
     #[inline]
-    pub(crate) fn deliver(&self, view: MessageView<'_>) -> Delivered {
+    pub(crate) fn deliver(&self, arrival: &Arrival<'_>) -> Delivered {
         if self.closed.get() {
             return Delivered::Closed;
         }
@@ -169,7 +170,7 @@ impl Receiver {
             Sink::Handler(handler) => {
                 let mut handler = handler.borrow_mut();
                 let Some(handler) = handler.as_mut() else { return Delivered::Closed };
-                match catch_unwind(AssertUnwindSafe(|| handler(view))) {
+                match catch_unwind(AssertUnwindSafe(|| handler(MessageView::new(arrival)))) {
                     Ok(()) => Delivered::Taken,
                     Err(panic) => {
                         self.closed.set(true);
@@ -179,7 +180,7 @@ impl Receiver {
                 }
             }
             Sink::Queue(queue) => {
-                let outcome = queue.borrow_mut().push(&view);
+                let outcome = queue.borrow_mut().push(arrival);
                 if outcome == Delivered::Closed {
                     self.closed.set(true);
                 }
@@ -253,9 +254,8 @@ impl Queue {
         }
     }
 
-    fn push(&mut self, view: &MessageView<'_>) -> Delivered {
-        let chunk = view.chunk();
-        let frame = view.frame();
+    fn push(&mut self, arrival: &Arrival<'_>) -> Delivered {
+        let Arrival { chunk, frame, .. } = arrival;
         let frame_bytes = frame.subject.len()
             + frame.payload.len()
             + frame.reply.map_or(0, <[u8]>::len)
@@ -281,7 +281,7 @@ impl Queue {
         }
         // Dropping the oldest may have let go of the very chunk.
         let is_pinned = is_pinned && self.pins.back().is_some_and(|pin| pin.chunk == place);
-        let message = if pins { view.to_message() } else { view.copied() };
+        let message = if pins { arrival.to_message() } else { arrival.copied() };
         if pins {
             if is_pinned {
                 if let Some(pin) = self.pins.back_mut() {

@@ -18,8 +18,8 @@ use futures_channel::oneshot;
 use futures_lite::FutureExt;
 
 use crate::{
-    ClusterName, Elapsed, FlushError, HandlerGuard, InvalidTopic, Message, MessageView, Payload, PublishError,
-    RequestError, ShardStats, SubmitError, SubscribeError, Subscription, Topic,
+    ClusterName, Elapsed, FlushError, HandlerGuard, InvalidTopic, Message, MessageView, Payload,
+    PublishError, RequestError, ShardStats, SubmitError, SubscribeError, Subscription, Topic,
     cluster_link::{self, Destination, Link, LinkStatus},
     error::panic_message,
     mesh::{Job, MeshSender},
@@ -30,9 +30,6 @@ use crate::{
     time,
     transport::{self, Task},
 };
-
-/// Bytes of one publish beside subject and payload, at most; what `publish_wait` waits for.
-const PUBLISH_OVERHEAD_BYTES: usize = 128;
 
 type DrainHook = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = ()>>>>;
 
@@ -119,7 +116,12 @@ impl Shard {
     }
 
     #[inline]
-    fn publish_any(&self, topic: &[u8], headers: Option<&Headers>, payload: Payload<'_>) -> Result<(), PublishError> {
+    fn publish_any(
+        &self,
+        topic: &[u8],
+        headers: Option<&Headers>,
+        payload: Payload<'_>,
+    ) -> Result<(), PublishError> {
         self.check_publish(topic)?;
         let to = Destination::Subject { subject: topic, reply: None, headers };
         self.link(self.0.node.ring.owner(topic)).publish(&to, payload)
@@ -148,16 +150,8 @@ impl Shard {
         let topic = topic.as_ref();
         let payload = payload.into();
         self.check_publish(topic)?;
-        let link = self.link(self.0.node.ring.owner(topic));
-        loop {
-            let to = Destination::Subject { subject: topic, reply: None, headers: None };
-            match link.publish(&to, payload.clone()) {
-                Err(PublishError::Busy { limit_bytes, needed_bytes, .. }) if needed_bytes <= limit_bytes => {
-                    link.room(topic.len() + payload.len() + PUBLISH_OVERHEAD_BYTES).await;
-                }
-                outcome => return outcome,
-            }
-        }
+        let to = Destination::Subject { subject: topic, reply: None, headers: None };
+        self.link(self.0.node.ring.owner(topic)).publish_wait(&to, payload).await
     }
 
     /// Publishes to a cluster by name, whatever the subject hashes to.
@@ -238,7 +232,7 @@ impl Shard {
     ) -> Result<Subscription, SubscribeError> {
         let group = group.as_ref();
         let group = QueueGroup::new(group).map_err(|reason| InvalidTopic::new(group, reason))?;
-        let attached = self.attach_queue(topic.as_ref(), Some(group))?;
+        let attached = self.attach_queue(topic.as_ref(), Some(&group))?;
         let unconfirmed = self.confirm(&attached).await?;
         Ok(Subscription::new(attached, unconfirmed))
     }
@@ -464,13 +458,16 @@ impl Shard {
         Ok(Subject::pattern(topic).map_err(|reason| InvalidTopic::new(topic, reason))?)
     }
 
-    fn attach_queue(&self, topic: &[u8], group: Option<QueueGroup>) -> Result<Attached, SubscribeError> {
+    fn attach_queue(&self, topic: &[u8], group: Option<&QueueGroup>) -> Result<Attached, SubscribeError> {
         let subject = self.check_subscribe(topic)?;
         let limits = &self.0.node.config.limits;
-        self.attach(Receiver::queue(subject, limits.subscriber_queue.clone(), limits.on_slow_subscriber), group)
+        self.attach(
+            Receiver::queue(subject, limits.subscriber_queue.clone(), limits.on_slow_subscriber),
+            group,
+        )
     }
 
-    fn attach(&self, receiver: Receiver, group: Option<QueueGroup>) -> Result<Attached, SubscribeError> {
+    fn attach(&self, receiver: Receiver, group: Option<&QueueGroup>) -> Result<Attached, SubscribeError> {
         let receiver = Rc::new(receiver);
         let links = if receiver.topic().is_wildcard() {
             (0..self.0.links.len()).map(|index| Rc::clone(self.link(index))).collect()
@@ -479,7 +476,7 @@ impl Shard {
         };
         let attached = Attached { receiver, links };
         for link in &attached.links {
-            link.attach(&attached.receiver, group.clone())?;
+            link.attach(&attached.receiver, group)?;
         }
         Ok(attached)
     }
@@ -559,9 +556,12 @@ async fn confirm_all(links: &[Rc<Link>], limit: Duration) -> Vec<ClusterName> {
         }));
     }
     match time::timeout(left(), any).await {
-        Ok(Some(index)) => {
-            links.iter().enumerate().filter(|(at, _)| *at != index).map(|(_, link)| link.cluster().clone()).collect()
-        }
+        Ok(Some(index)) => links
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| *at != index)
+            .map(|(_, link)| link.cluster().clone())
+            .collect(),
         _ => unconfirmed,
     }
 }
@@ -578,10 +578,9 @@ where
         on.spawn(async move {
             let outcome = AssertUnwindSafe(async move { f(on_shard).await }).catch_unwind().await;
             // Nobody listens when the caller gave up.
-            let _unheard = answer.send(outcome.map_err(|panic| SubmitError::Panicked {
-                shard,
-                message: panic_message(&*panic),
-            }));
+            let _unheard = answer.send(
+                outcome.map_err(|panic| SubmitError::Panicked { shard, message: panic_message(&*panic) }),
+            );
         });
     });
     (job, answered)
@@ -589,6 +588,9 @@ where
 
 impl fmt::Debug for Shard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shard").field("id", &self.id()).field("shards", &self.shards()).finish_non_exhaustive()
+        f.debug_struct("Shard")
+            .field("id", &self.id())
+            .field("shards", &self.shards())
+            .finish_non_exhaustive()
     }
 }

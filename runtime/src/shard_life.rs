@@ -40,7 +40,9 @@ struct DrainState {
 
 impl DrainState {
     fn left(&self) -> Duration {
-        self.deadline.get().map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()))
+        self.deadline
+            .get()
+            .map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()))
     }
 
     /// Runs `future` until the drain's deadline, which may come nearer meanwhile.
@@ -134,7 +136,12 @@ async fn unsubscribe_all(shard: &Shard) {
 }
 
 /// The tasks that serve the shard itself.
-fn services(shard: &Shard, drain: &Rc<DrainState>, ends: ShardEnds, receivers: Vec<Consumer<Job>>) -> Vec<Task> {
+fn services(
+    shard: &Shard,
+    drain: &Rc<DrainState>,
+    ends: ShardEnds,
+    receivers: Vec<Consumer<Job>>,
+) -> Vec<Task> {
     let inbox = {
         let shard = shard.clone();
         transport::spawn(async move {

@@ -36,6 +36,19 @@ impl Topic {
         self.link.publish(&Destination::Prefix(&self.prefix), payload.into())
     }
 
+    /// As [`Topic::publish`], but waits for room in the buffer instead of failing with
+    /// [`PublishError::Busy`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Shard::publish_wait`](crate::Shard::publish_wait).
+    pub async fn publish_wait<'a>(&self, payload: impl Into<Payload<'a>>) -> Result<(), PublishError> {
+        if !self.publishes {
+            return Err(PublishError::Role);
+        }
+        self.link.publish_wait(&Destination::Prefix(&self.prefix), payload.into()).await
+    }
+
     /// The topic.
     pub fn name(&self) -> &Subject {
         &self.name
@@ -49,6 +62,9 @@ impl Topic {
 
 impl fmt::Debug for Topic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Topic").field("name", &self.name).field("cluster", self.link.cluster()).finish_non_exhaustive()
+        f.debug_struct("Topic")
+            .field("name", &self.name)
+            .field("cluster", self.link.cluster())
+            .finish_non_exhaustive()
     }
 }

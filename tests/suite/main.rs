@@ -1,3 +1,23 @@
 //! Tests across the rooms, against real nats-servers.
 
+mod ancestors;
+mod cluster_of_two;
+mod cuts;
+mod faults;
+mod handlers;
+mod interop;
+mod lifecycle;
+mod nodes;
+mod recording_proxy;
+mod requests;
+mod rig;
+mod rude_servers;
+mod scripted;
+mod slow_subscribers;
 mod smoke;
+mod subscriptions;
+mod support;
+mod verbs;
+mod walls;
+mod watchdog;
+mod wildcards;

@@ -29,8 +29,11 @@ const REFUSALS_MAX: u32 = 2;
 
 /// Keeps the link connected until it is closed, or until every server has refused it for good.
 pub(crate) async fn run(link: Rc<Link>) {
-    let mut servers: Vec<Server> =
-        link.node.servers[link.index].iter().cloned().map(|address| Server { address, refusals: 0 }).collect();
+    let mut servers: Vec<Server> = link.node.servers[link.index]
+        .iter()
+        .cloned()
+        .map(|address| Server { address, refusals: 0 })
+        .collect();
     fastrand::shuffle(&mut servers);
     let mut failed_rounds = 0;
     'link: while !link.closing.get() {

@@ -24,7 +24,8 @@ use std::{
 
 use bytes::Bytes;
 use croupier_protocol::{
-    Headers, MessageFrame, QueueGroup, RequestToken, Requests, Sid, Subject, Subscriptions, encode, status_code,
+    Headers, MessageFrame, QueueGroup, RequestToken, Requests, Sid, Subject, Subscriptions, encode,
+    status_code,
 };
 
 use self::{
@@ -38,10 +39,11 @@ pub(crate) use self::{
     outbox::{Destination, SLICE_BYTES_MIN},
 };
 use crate::{
-    ClusterName, Message, MessageView, Payload, PublishError, RequestError, SubscribeError,
+    ClusterName, Message, Payload, PublishError, RequestError, SubscribeError,
     config::Config,
     error::{InvalidTopic, LinkEnd},
     local_notify::LocalNotify,
+    message::Arrival,
     node_shared::NodeShared,
     receiver::{Delivered, Receiver},
     stats::{LinkCounters, LinkStats, add, store},
@@ -201,15 +203,26 @@ impl Link {
         }
     }
 
-    /// Waits until the publish buffer has room, or the link has ended.
-    pub(crate) async fn room(&self, needed_bytes: usize) {
-        self.room
-            .until(|| {
-                let outbox = self.outbox.borrow();
-                let fits = outbox.queued_bytes() + needed_bytes <= outbox.limit_bytes();
-                (fits || self.end.get().is_some()).then_some(())
-            })
-            .await;
+    /// Publishes as soon as the buffer has room.
+    pub(crate) async fn publish_wait(
+        &self,
+        to: &Destination<'_>,
+        payload: Payload<'_>,
+    ) -> Result<(), PublishError> {
+        let payload = payload.into_cheap_to_clone();
+        loop {
+            match self.publish(to, payload.clone()) {
+                Err(PublishError::Busy { limit_bytes, needed_bytes, .. }) if needed_bytes <= limit_bytes => {
+                    self.room.until(|| self.has_room(needed_bytes).then_some(())).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn has_room(&self, needed_bytes: usize) -> bool {
+        let outbox = self.outbox.borrow();
+        outbox.queued_bytes() + needed_bytes <= outbox.limit_bytes() || self.end.get().is_some()
     }
 
     /// Publishes to a reply subject, which came from the server and is not hashed.
@@ -229,8 +242,11 @@ impl Link {
     ) -> Result<Message, RequestError> {
         let cluster = || self.cluster.clone();
         let begun = Instant::now();
-        let first_try = self.status_changed.until(|| (self.status.get() != LinkStatus::Connecting).then_some(()));
-        if crate::time::timeout(timeout, first_try).await.is_err() || self.status.get() != LinkStatus::Connected {
+        let first_try =
+            self.status_changed.until(|| (self.status.get() != LinkStatus::Connecting).then_some(()));
+        if crate::time::timeout(timeout, first_try).await.is_err()
+            || self.status.get() != LinkStatus::Connected
+        {
             return Err(RequestError::Disconnected { cluster: cluster(), sent: false });
         }
         let reply = Rc::new(Reply::default());
@@ -243,7 +259,9 @@ impl Link {
         let inbox = self.reply_subject(token);
         self.publish(&Destination::Subject { subject, reply: Some(&inbox), headers }, payload)?;
         match awaited.received().await {
-            Err(RequestError::Timeout { cluster, .. }) => Err(RequestError::Timeout { cluster, waited: timeout }),
+            Err(RequestError::Timeout { cluster, .. }) => {
+                Err(RequestError::Timeout { cluster, waited: timeout })
+            }
             outcome => outcome,
         }
     }
@@ -277,13 +295,20 @@ impl Link {
     }
 
     /// Has the receiver get what is sent to its topic.
-    pub(crate) fn attach(&self, receiver: &Rc<Receiver>, queue: Option<QueueGroup>) -> Result<(), SubscribeError> {
+    pub(crate) fn attach(
+        &self,
+        receiver: &Rc<Receiver>,
+        queue: Option<&QueueGroup>,
+    ) -> Result<(), SubscribeError> {
         if let Some(reason) = self.end.get() {
             return Err(SubscribeError::Disconnected { cluster: self.cluster.clone(), reason });
         }
         match self.subscriptions.try_borrow_mut() {
             Ok(mut subscriptions) => self.add(&mut subscriptions, receiver, queue)?,
-            Err(_) => self.changes.borrow_mut().push(Change::Add { receiver: Rc::clone(receiver), queue }),
+            Err(_) => self
+                .changes
+                .borrow_mut()
+                .push(Change::Add { receiver: Rc::clone(receiver), queue: queue.cloned() }),
         }
         self.schedule();
         Ok(())
@@ -307,7 +332,7 @@ impl Link {
         &self,
         subscriptions: &mut Subscriptions<Wire>,
         receiver: &Rc<Receiver>,
-        queue: Option<QueueGroup>,
+        queue: Option<&QueueGroup>,
     ) -> Result<(), SubscribeError> {
         let subject = receiver.topic();
         let mut shared = self.shared.borrow_mut();
@@ -321,21 +346,25 @@ impl Link {
             return Ok(());
         }
         let wire = Wire::Receivers(vec![Rc::clone(receiver)]);
-        let sid = subscriptions.insert(subject.clone(), queue.clone(), wire).map_err(|full| {
-            SubscribeError::TooMany { cluster: self.cluster.clone(), limit: full.max }
-        })?;
+        let sid = subscriptions
+            .insert(subject.clone(), queue.cloned(), wire)
+            .map_err(|full| SubscribeError::TooMany { cluster: self.cluster.clone(), limit: full.max })?;
         receiver.add_place(self.index, sid);
         if queue.is_none() {
             shared.insert(subject.clone(), sid);
         }
         if self.status.get() == LinkStatus::Connected {
-            let queue = queue.as_ref().map(QueueGroup::as_bytes);
+            let queue = queue.map(QueueGroup::as_bytes);
             encode::subscribe(self.outbox.borrow_mut().control(), subject.as_bytes(), queue, sid);
         }
         Ok(())
     }
 
-    fn remove(&self, subscriptions: &mut Subscriptions<Wire>, receiver: &Rc<Receiver>) -> Option<Rc<Receiver>> {
+    fn remove(
+        &self,
+        subscriptions: &mut Subscriptions<Wire>,
+        receiver: &Rc<Receiver>,
+    ) -> Option<Rc<Receiver>> {
         let sid = receiver.take_place(self.index)?;
         let subscribed = subscriptions.get_mut(sid)?;
         let Wire::Receivers(receivers) = &mut subscribed.value else { return None };
@@ -503,12 +532,19 @@ impl Link {
 
     /// Hands one message to everybody who subscribes to it.
     #[inline]
-    fn dispatch(self: &Rc<Self>, subscriptions: &Subscriptions<Wire>, frame: MessageFrame<'_>, chunk: &Bytes) {
+    fn dispatch(
+        self: &Rc<Self>,
+        subscriptions: &Subscriptions<Wire>,
+        frame: MessageFrame<'_>,
+        chunk: &Bytes,
+    ) {
         match subscriptions.get(frame.sid).map(|subscribed| &subscribed.value) {
             Some(Wire::Receivers(receivers)) => {
+                // Who shares a SUB shares its subject.
+                let literal = receivers.first().and_then(|receiver| receiver.literal());
+                let arrival = Arrival::new(frame, chunk, literal, self);
                 for receiver in receivers {
-                    let view = MessageView::new(frame, chunk, receiver.literal(), self);
-                    let delivered = receiver.deliver(view);
+                    let delivered = receiver.deliver(&arrival);
                     if delivered != Delivered::Taken || receiver.is_closed() {
                         self.not_simply_taken(receiver, delivered);
                     }
@@ -565,7 +601,7 @@ impl Link {
                 Change::Add { receiver, queue } => {
                     if receiver.is_closed() {
                         gone.push(receiver);
-                    } else if let Err(error) = self.add(&mut subscriptions, &receiver, queue) {
+                    } else if let Err(error) = self.add(&mut subscriptions, &receiver, queue.as_ref()) {
                         tracing::error!(topic = %receiver.topic(), %error, "a subscription cannot be made");
                         receiver.close();
                         gone.push(receiver);

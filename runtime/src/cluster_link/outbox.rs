@@ -176,7 +176,10 @@ impl Outbox {
         let total_bytes = payload_bytes + to.header_bytes();
         if total_bytes > self.payload_bytes_max {
             self.totals.rejected += 1;
-            return Err(Refused::TooLarge { payload_bytes: total_bytes, limit_bytes: self.payload_bytes_max });
+            return Err(Refused::TooLarge {
+                payload_bytes: total_bytes,
+                limit_bytes: self.payload_bytes_max,
+            });
         }
         let needed_bytes = payload_bytes + to.overhead_bytes();
         if self.queued_bytes() + needed_bytes > self.limit_bytes {
@@ -542,7 +545,9 @@ impl Outbox {
             let whole = operation.line_bytes + operation.body_bytes;
             // A slice belongs to the operation if it stands before that one's last two bytes.
             let slice = match slices.front() {
-                Some(slice) if slice.at > at && slice.at + slice.bytes.len() <= at + whole => slices.pop_front(),
+                Some(slice) if slice.at > at && slice.at + slice.bytes.len() <= at + whole => {
+                    slices.pop_front()
+                }
                 _ => None,
             };
             let inline_bytes = whole - slice.as_ref().map_or(0, |slice| slice.bytes.len());

@@ -8,9 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use croupier_protocol::{
-    Connection, ConnectionError, Event, PermissionAction, Progress, ServerError,
-};
+use croupier_protocol::{Connection, ConnectionError, Event, PermissionAction, Progress, ServerError};
 
 use super::{Change, Link, LinkStatus, outbox::Sent, read_buffer::ReadBuffer};
 use crate::{
@@ -140,6 +138,12 @@ impl<'l> Session<'l> {
         let outcome = {
             let subscriptions = self.link.subscriptions.borrow();
             loop {
+                while let Some((frame, consumed)) = self.connection.handle_message(&lent.chunk[at..lent.end])
+                {
+                    at += consumed;
+                    messages += 1;
+                    self.link.dispatch(&subscriptions, frame, &lent.chunk);
+                }
                 match self.connection.handle_input(&lent.chunk[at..lent.end], now) {
                     Ok(Progress::Event { event: Event::Message(frame), consumed }) => {
                         at += consumed;
@@ -148,9 +152,14 @@ impl<'l> Session<'l> {
                     }
                     Ok(Progress::Event { event, consumed }) => {
                         at += consumed;
-                        if let Err(end) =
-                            handle_event(self.link, &mut self.connection, &mut self.is_ready, &subscriptions, event, now)
-                        {
+                        if let Err(end) = handle_event(
+                            self.link,
+                            &mut self.connection,
+                            &mut self.is_ready,
+                            &subscriptions,
+                            event,
+                            now,
+                        ) {
                             break Err(end);
                         }
                     }
@@ -284,7 +293,9 @@ fn handle_event(
             if error.is_fatal() {
                 return Err(SessionEnd::Server(error));
             }
-            if let ServerError::PermissionsViolation { action: PermissionAction::Subscribe, subject, queue } = error {
+            if let ServerError::PermissionsViolation { action: PermissionAction::Subscribe, subject, queue } =
+                error
+            {
                 link.changes.borrow_mut().push(Change::Deny { subject, queue });
             }
         }
@@ -296,7 +307,7 @@ fn handle_event(
 
 fn payload_bytes_max(link: &Link, connection: &Connection) -> usize {
     let configured = link.config.limits.max_payload;
-    connection.info().map_or(configured, |info| configured.min(usize::try_from(info.max_payload).unwrap_or(configured)))
+    connection.info().map_or(configured, |info| configured.min(info.max_payload))
 }
 
 impl Link {

@@ -86,8 +86,8 @@ pub struct ClusterConfig {
     /// left out and is `c1`.
     pub name: String,
     /// Servers to try, each `nats://host:port`, `host:port` or `host` (port 4222); 1 to
-    /// [`SERVERS_MAX`](super::SERVERS_MAX). A connected server names the others of its cluster, so one
-    /// suffices when that one is up.
+    /// [`SERVERS_MAX`](super::SERVERS_MAX). Each of them is tried; name all that
+    /// may be reached.
     pub servers: Vec<String>,
     /// Its share of the topics, relative to the other clusters; default 1,
     /// [`WEIGHT_MIN`](super::WEIGHT_MIN) to [`WEIGHT_MAX`](super::WEIGHT_MAX), rounded to sixteenths.

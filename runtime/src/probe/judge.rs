@@ -54,7 +54,8 @@ impl Findings {
 
     fn judge_cpus(&self, demand: &Demand) -> Option<ProbeError> {
         let (shards, cpus) = (demand.shards, self.cpus.len());
-        (demand.pinned && cpus != 0 && shards > cpus).then_some(ProbeError::MoreShardsThanCpus { shards, cpus })
+        (demand.pinned && cpus != 0 && shards > cpus)
+            .then_some(ProbeError::MoreShardsThanCpus { shards, cpus })
     }
 
     fn judge_open_files(&self, demand: &Demand) -> Option<ProbeError> {

@@ -9,8 +9,9 @@ impl LocalCluster {
     /// Its shards are not pinned to cores, so that there may be more of them than cores, and several
     /// nodes in a process do not crowd one core.
     pub fn builder(&self) -> Builder {
-        let mut builder = (0..self.clusters())
-            .fold(Node::builder(), |builder, index| builder.cluster(format!("c{}", index + 1), self.servers(index)));
+        let mut builder = (0..self.clusters()).fold(Node::builder(), |builder, index| {
+            builder.cluster(format!("c{}", index + 1), self.servers(index))
+        });
         builder.config_mut().shards.pin = false;
         builder
     }

@@ -1,7 +1,7 @@
 //! Timers: one sleep, and one re-armable alarm for each link.
 
 use std::{
-    future::Future,
+    future::{Future, poll_fn},
     pin::Pin,
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -14,7 +14,28 @@ const SLEEP_MIN: Duration = Duration::from_nanos(100);
 
 /// Sleeps at least `duration`, and always long enough for I/O to be polled.
 pub(crate) async fn sleep(duration: Duration) {
-    Timer::new(duration.max(SLEEP_MIN)).await;
+    let mut timer = None;
+    poll_fn(|cx| match &mut timer {
+        None => {
+            timer = Some(pending_timer(duration, cx).1);
+            Poll::Pending
+        }
+        Some(timer) => Pin::new(timer).poll(cx).map(drop),
+    })
+    .await;
+}
+
+/// A timer that is not due yet, and how long it runs. One that is due at its first poll would return
+/// to its task without a look at the reactor.
+fn pending_timer(duration: Duration, cx: &mut Context<'_>) -> (Duration, Timer) {
+    let mut wait = duration.max(SLEEP_MIN);
+    loop {
+        let mut timer = Timer::new(wait);
+        if Pin::new(&mut timer).poll(cx).is_pending() {
+            return (wait, timer);
+        }
+        wait *= 2;
+    }
 }
 
 /// A timer that its task arms again and again.
@@ -35,15 +56,7 @@ impl Alarm {
         {
             return;
         }
-        let wait = deadline.saturating_duration_since(now).max(SLEEP_MIN);
-        let mut timer = Timer::new(wait);
-        match Pin::new(&mut timer).poll(cx) {
-            Poll::Pending => self.armed = Some((now + wait, timer)),
-            Poll::Ready(_) => {
-                // Due already: the task is to run again after the reactor has been polled.
-                self.armed = None;
-                cx.waker().wake_by_ref();
-            }
-        }
+        let (wait, timer) = pending_timer(deadline.saturating_duration_since(now), cx);
+        self.armed = Some((now + wait, timer));
     }
 }

@@ -40,8 +40,7 @@ pub(crate) struct SendHalf(Rc<socket2::Socket>);
 impl Socket {
     /// Connects to one address within the timeout.
     pub(crate) async fn connect(address: SocketAddr, settings: &SocketSettings) -> io::Result<Socket> {
-        let stream =
-            TcpStream::connect_timeout(address, settings.connect_timeout).await.map_err(io_error)?;
+        let stream = TcpStream::connect_timeout(address, settings.connect_timeout).await.map_err(io_error)?;
         // SAFETY: `stream` owns the descriptor and outlives this borrow, which ends with this block.
         let descriptor = unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) };
         let options = SockRef::from(&descriptor);

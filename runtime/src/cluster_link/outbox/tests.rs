@@ -1,0 +1,234 @@
+//! The buffer against a model: whatever is sent in whatever pieces, and wherever the cut comes.
+
+use std::io::Read;
+
+use croupier_protocol::Subject;
+use proptest::prelude::*;
+use socket2::{Domain, Socket, Type};
+
+use super::*;
+
+/// Room in the kernel, small, so that sends are cut into pieces.
+const KERNEL_BYTES: usize = 4096;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Publish {
+        payload_bytes: usize,
+        owned: bool,
+        prefixed: bool,
+        headers: bool,
+    },
+    Control,
+    Ping,
+    Send,
+    /// The peer takes at most this many bytes.
+    Read(usize),
+    Pong,
+    Cut,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let payload_bytes = prop_oneof![0..40_usize, 1000..9000_usize, Just(70_000)];
+    prop_oneof![
+        12 => (payload_bytes, any::<bool>(), any::<bool>(), any::<bool>())
+            .prop_map(|(payload_bytes, owned, prefixed, headers)| Step::Publish { payload_bytes, owned, prefixed, headers }),
+        2 => Just(Step::Control),
+        2 => Just(Step::Ping),
+        6 => Just(Step::Send),
+        6 => prop_oneof![1..200_usize, 1000..20_000_usize].prop_map(Step::Read),
+        2 => Just(Step::Pong),
+        1 => Just(Step::Cut),
+    ]
+}
+
+/// One connection as its peer sees it.
+struct Peer {
+    socket: Socket,
+    received: Vec<u8>,
+    pings: u64,
+    ponged: u64,
+}
+
+impl Peer {
+    fn connect(outbox: &mut Outbox) -> Peer {
+        let (ours, theirs) = Socket::pair(Domain::UNIX, Type::STREAM, None).unwrap();
+        ours.set_send_buffer_size(KERNEL_BYTES).unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        outbox.attach(SendHalf::from_socket(ours));
+        outbox.open(b"SUB a 1\r\n", usize::MAX);
+        Peer { socket: theirs, received: Vec::new(), pings: 0, ponged: 0 }
+    }
+
+    fn read(&mut self, bytes: usize) {
+        let mut buffer = vec![0; bytes];
+        if let Ok(read) = self.socket.read(&mut buffer) {
+            self.received.extend_from_slice(&buffer[..read]);
+        }
+    }
+
+    /// The numbers of the messages that came whole, and the PINGs among them.
+    fn messages(&self) -> (Vec<u64>, u64) {
+        let (mut at, mut messages, mut pings) = (0, Vec::new(), 0);
+        while let Some(operation) = next_client_operation(&self.received[at..]) {
+            let end = at + operation.line_bytes + operation.body_bytes;
+            if end > self.received.len() {
+                break;
+            }
+            let body = &self.received[at + operation.line_bytes..end];
+            at = end;
+            match operation.kind {
+                ClientOperationKind::Publish => messages.push(number(body)),
+                ClientOperationKind::Ping => pings += 1,
+                _ => {}
+            }
+        }
+        (messages, pings)
+    }
+}
+
+/// Headers come first, if there are any; then eight digits, and bytes that follow from them.
+fn number(body: &[u8]) -> u64 {
+    let body = body.strip_prefix(b"NATS/1.0\r\nA: b\r\n\r\n").unwrap_or(body);
+    let payload = body.strip_suffix(b"\r\n").expect("a message ends with CRLF");
+    let number = std::str::from_utf8(&payload[..8]).unwrap().parse().unwrap();
+    assert_eq!(payload, content(number, payload.len() - 8), "message {number} is not as it was");
+    number
+}
+
+fn content(number: u64, more_bytes: usize) -> Vec<u8> {
+    let mut payload = format!("{number:08}").into_bytes();
+    payload.extend((0..more_bytes).map(|index| (index as u64 * 31 + number) as u8));
+    payload
+}
+
+fn run(steps: Vec<Step>) {
+    let subject = Subject::literal("a.topic").unwrap();
+    let prefix = PublishPrefix::new(&subject);
+    let mut headers = Headers::new();
+    headers.insert("A", "b").unwrap();
+    let mut outbox = Outbox::new(256 << 10, usize::MAX);
+    let mut peer = Peer::connect(&mut outbox);
+    let (mut accepted, mut refused, mut delivered) = (Vec::new(), 0, Vec::new());
+    let mut next = 0;
+    let mut pings = 0;
+    for step in steps {
+        match step {
+            Step::Publish { payload_bytes, owned, prefixed, headers: with_headers } => {
+                let payload = content(next, payload_bytes);
+                let to = match (prefixed, with_headers) {
+                    (true, _) => Destination::Prefix(&prefix),
+                    (_, true) => {
+                        Destination::Subject { subject: b"b", reply: Some(b"r"), headers: Some(&headers) }
+                    }
+                    _ => Destination::Subject { subject: b"b", reply: None, headers: None },
+                };
+                let payload =
+                    if owned { Payload::from(payload) } else { Payload::from(Bytes::from(payload)) };
+                match outbox.publish(&to, payload) {
+                    Ok(()) => accepted.push(next),
+                    Err(_) => refused += 1,
+                }
+                next += 1;
+            }
+            Step::Control => outbox.control().extend_from_slice(b"UNSUB 7\r\n"),
+            Step::Ping => {
+                outbox.control().extend_from_slice(b"PING\r\n");
+                pings += 1;
+                peer.pings += 1;
+                outbox.mark(PingId(pings));
+            }
+            Step::Send => {
+                outbox.blocked = false;
+                assert!(!matches!(outbox.send(), Sent::Failed(_)));
+            }
+            Step::Read(bytes) => peer.read(bytes),
+            Step::Pong => {
+                let (_, answered) = peer.messages();
+                if answered > peer.ponged {
+                    peer.ponged += 1;
+                    outbox.pong(PingId(pings - peer.pings + peer.ponged));
+                }
+            }
+            Step::Cut => {
+                while peer.received.len() < usize::MAX {
+                    let before = peer.received.len();
+                    peer.read(1 << 20);
+                    if peer.received.len() == before {
+                        break;
+                    }
+                }
+                delivered.extend(peer.messages().0);
+                let before = outbox.totals();
+                let cut = outbox.cut();
+                assert_eq!(outbox.totals().in_doubt, before.in_doubt + cut.in_doubt);
+                assert_eq!(outbox.pending(), cut.requeued);
+                peer = Peer::connect(&mut outbox);
+            }
+        }
+        let totals = outbox.totals();
+        assert_eq!(totals.accepted, accepted.len() as u64);
+        assert_eq!(totals.rejected, refused);
+        assert_eq!(totals.accepted, totals.processed + totals.in_doubt + totals.discarded + outbox.pending());
+        assert!(outbox.queued() <= outbox.pending());
+    }
+    // The last connection gets all that is left.
+    loop {
+        outbox.blocked = false;
+        let sent = outbox.send();
+        let before = peer.received.len();
+        peer.read(1 << 20);
+        if matches!(sent, Sent::All) && peer.received.len() == before {
+            break;
+        }
+    }
+    assert_eq!(outbox.queued_bytes(), 0);
+    assert_eq!(outbox.queued(), 0);
+    delivered.extend(peer.messages().0);
+    // In order, none twice, none that was not accepted; and what is missing was in doubt.
+    assert!(delivered.is_sorted_by(|a, b| a < b), "{delivered:?}");
+    assert!(delivered.iter().all(|number| accepted.binary_search(number).is_ok()));
+    let missing = (accepted.len() - delivered.len()) as u64;
+    assert!(missing <= outbox.totals().in_doubt, "{missing} missing, {:?}", outbox.totals());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn messages_arrive_whole_in_order_and_at_most_once(steps in proptest::collection::vec(step(), 1..120)) {
+        run(steps);
+    }
+}
+
+#[test]
+fn a_smaller_limit_discards_what_is_queued_and_too_large() {
+    let mut outbox = Outbox::new(1 << 20, 1 << 20);
+    for bytes in [10, 3000, 20, 5000] {
+        let to = Destination::Subject { subject: b"a", reply: None, headers: None };
+        assert!(outbox.publish(&to, Payload::from(vec![b'x'; bytes])).is_ok());
+    }
+    let (ours, mut theirs) = Socket::pair(Domain::UNIX, Type::STREAM, None).unwrap();
+    outbox.attach(SendHalf::from_socket(ours));
+    assert_eq!(outbox.open(b"", 1000), 2);
+    assert_eq!(outbox.totals().discarded, 2);
+    assert_eq!(outbox.pending(), 2);
+    assert!(matches!(outbox.send(), Sent::All));
+    let mut received = vec![0; 10_000];
+    let read = theirs.read(&mut received).unwrap();
+    assert_eq!(received[..read], *b"PUB a 10\r\nxxxxxxxxxx\r\nPUB a 20\r\nxxxxxxxxxxxxxxxxxxxx\r\n");
+}
+
+#[test]
+fn a_full_buffer_refuses_and_stays_as_it_was() {
+    let mut outbox = Outbox::new(200, 1 << 20);
+    let to = Destination::Subject { subject: b"a", reply: None, headers: None };
+    assert!(outbox.publish(&to, Payload::from(&[0_u8; 100])).is_ok());
+    let queued = outbox.queued_bytes();
+    assert!(matches!(
+        outbox.publish(&to, Payload::from(&[0_u8; 100])),
+        Err(Refused::Full { limit_bytes: 200, .. })
+    ));
+    assert_eq!(outbox.queued_bytes(), queued);
+    assert_eq!(outbox.totals().rejected, 1);
+}

@@ -1,0 +1,242 @@
+//! Connections that are cut at any byte: whole messages, in order, none twice, and a fate for each.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use croupier::{Node, PublishError, Shard, testing::LocalCluster};
+
+use crate::{
+    scripted::{ScriptedServer, Sent, cutting_proxy, serve_politely},
+    support::{TestNode, assert_balanced, permit, wait_for},
+};
+
+/// Messages of one run.
+const MESSAGES: u64 = 3000;
+/// Connections that are cut in one run.
+const CUTS: u64 = 12;
+
+/// What message `number` carries: its number, and as much of a pattern as its number says. Every third is
+/// too large to be copied.
+fn payload(number: u64) -> Vec<u8> {
+    let len = match number % 3 {
+        0 => 3000 + (number * 977 % 30_000) as usize,
+        1 => (number * 31 % 200) as usize,
+        _ => 2040 + (number % 20) as usize,
+    };
+    let mut payload = number.to_le_bytes().to_vec();
+    payload.extend((0..len).map(|at| (at as u64 * 7 + number) as u8));
+    payload
+}
+
+/// The number of a whole payload.
+fn number_of(received: &[u8]) -> u64 {
+    let number = u64::from_le_bytes(received[..8].try_into().unwrap());
+    assert!(received == payload(number), "message {number} is not as it was published");
+    number
+}
+
+#[test]
+fn a_cut_at_any_byte_leaves_whole_messages_in_order_and_none_twice() {
+    for _ in 0..3 {
+        cut_at_any_byte(fastrand::u64(..));
+    }
+}
+
+fn cut_at_any_byte(seed: u64) {
+    println!("seed {seed}");
+    let _permit = permit(2);
+    let servers = LocalCluster::start(1).unwrap();
+    let limits = Mutex::new(fastrand::Rng::with_seed(seed));
+    let proxy = cutting_proxy(&servers.servers(0)[0], move |number| {
+        // The first bytes of a connection are its CONNECT: some cuts fall into the handshake.
+        let mut limits = limits.lock().unwrap_or_else(PoisonError::into_inner);
+        if number < CUTS { limits.u64(1..1_000_000) } else { u64::MAX }
+    });
+    let subscriber = TestNode::start(servers.builder(), 1);
+    let mut builder = Node::builder().cluster("c1", [proxy.url()]);
+    let config = builder.config_mut();
+    config.shards.pin = false;
+    config.connection.reconnect.max = Duration::from_millis(20);
+    // Larger than what the kernel takes, so that some is still queued at a cut.
+    config.limits.publish_buffer = 4 << 20;
+    let publisher = TestNode::start(builder, 1);
+
+    let received = Arc::new(Mutex::new(Vec::new()));
+    let collected = Arc::clone(&received);
+    subscriber.on(0, async move |shard: Shard| {
+        let take = move |view: croupier::MessageView<'_>| {
+            collected.lock().unwrap_or_else(PoisonError::into_inner).push(number_of(view.payload()));
+        };
+        let guard = shard.subscribe_with("cut", take).await.unwrap();
+        shard.spawn(async move {
+            let _guard = guard;
+            std::future::pending().await
+        });
+    });
+    publisher.on(0, async |shard: Shard| {
+        for number in 0..MESSAGES {
+            if number % 2 == 0 {
+                shard.publish_wait("cut", Bytes::from(payload(number))).await.unwrap();
+            } else {
+                shard.publish_wait("cut", &payload(number)).await.unwrap();
+            }
+            // Bursts, so that some of it is under way at a cut, and some comes while the link is down.
+            if number % 50 == 0 {
+                assert_balanced(&shard.stats().links[0]);
+                shard.sleep(Duration::from_millis(10)).await;
+            }
+        }
+    });
+    wait_for("an empty buffer", || {
+        let link = publisher.link(0, "c1");
+        assert_balanced(&link);
+        (link.connected && link.queued == 0 && link.written == 0).then_some(())
+    });
+    publisher.on(0, async |shard: Shard| shard.flush().await.unwrap());
+    // The subscriber's own server answers after what it has delivered.
+    subscriber.on(0, async |shard: Shard| shard.flush().await.unwrap());
+    let link = publisher.link(0, "c1");
+    assert_balanced(&link);
+    assert_eq!((link.accepted, link.queued, link.written, link.discarded), (MESSAGES, 0, 0, 0), "{link:?}");
+    let received = received.lock().unwrap_or_else(PoisonError::into_inner);
+    assert!(received.is_sorted_by(|a, b| a < b), "repeated or out of order");
+    let lost = MESSAGES - received.len() as u64;
+    println!(
+        "{} connections of {} tries, {} in doubt, {lost} lost",
+        link.connects, link.tries, link.in_doubt
+    );
+    assert!(link.disconnects > 0 && link.processed > 0, "{link:?}");
+    assert!(lost <= link.in_doubt, "{lost} lost, {} in doubt", link.in_doubt);
+    subscriber.end();
+    publisher.end();
+}
+
+/// A server that stops reading in the middle of a large message and then cuts: what stands behind it in
+/// the buffer, large and small, goes out whole on the next connection.
+#[test]
+fn what_stands_behind_a_large_message_that_is_cut_goes_out_whole() {
+    let _permit = permit(1);
+    for cut_after in [0, 1, 100, 70_000, 200_000] {
+        let received = Arc::new(Mutex::new(Vec::new()));
+        let collected = Arc::clone(&received);
+        let let_go = Arc::new(AtomicBool::new(false));
+        let gone = Arc::clone(&let_go);
+        let server = ScriptedServer::start(move |number, stream| {
+            let mut read = 0;
+            serve_politely(stream, 1 << 20, |sent, _| {
+                if let Sent::Publish { payload, .. } = sent {
+                    if number == 0 {
+                        read += payload.len();
+                        // The kernel's buffers fill while this reads no more.
+                        while read > cut_after && !gone.load(Ordering::Acquire) {
+                            std::thread::sleep(Duration::from_millis(1));
+                        }
+                        if read > cut_after {
+                            return Err(std::io::ErrorKind::ConnectionReset.into());
+                        }
+                    }
+                    collected.lock().unwrap_or_else(PoisonError::into_inner).push(number_of(&payload));
+                }
+                Ok(())
+            })
+        });
+        let mut builder = Node::builder().cluster("c1", [server.url()]);
+        builder.config_mut().shards.pin = false;
+        builder.config_mut().limits.publish_buffer = 64 << 20;
+        let node = TestNode::start(builder, 1);
+        node.on(0, async |shard: Shard| {
+            for number in 0..1000_u64 {
+                shard.publish("large", Bytes::from(payload(number))).unwrap();
+            }
+        });
+        // Blocked: the kernel takes no more, in the middle of some message.
+        let written = wait_for("a full send buffer", || {
+            let link = node.link(0, "c1");
+            let later = node.link(0, "c1");
+            (link.written > 0 && link.queued > 0 && link.queued == later.queued).then_some(later)
+        });
+        assert_balanced(&written);
+        server.cut_all();
+        let_go.store(true, Ordering::Release);
+        wait_for("the rest", || {
+            (node.link(0, "c1").processed > 0 && node.link(0, "c1").queued == 0).then_some(())
+        });
+        node.on(0, async |shard: Shard| shard.flush().await.unwrap());
+        let link = node.link(0, "c1");
+        println!("{} of 1000 in doubt after a cut past {cut_after} bytes", link.in_doubt);
+        assert_balanced(&link);
+        assert_eq!((link.accepted, link.queued, link.written, link.discarded), (1000, 0, 0, 0));
+        let received = received.lock().unwrap_or_else(PoisonError::into_inner);
+        assert!(received.is_sorted_by(|a, b| a < b));
+        let on_second = received.iter().rev().take_while(|number| **number >= link.in_doubt).count() as u64;
+        assert!(on_second >= 1000 - link.in_doubt, "{on_second} came, {} were in doubt", link.in_doubt);
+        node.end();
+    }
+}
+
+#[test]
+fn a_restarted_server_with_a_smaller_limit_has_what_is_too_large_discarded_and_counted() {
+    let _permit = permit(1);
+    let max_payload = Arc::new(AtomicUsize::new(1 << 20));
+    let received: Arc<Mutex<VecDeque<u64>>> = Arc::default();
+    let (told, collected) = (Arc::clone(&max_payload), Arc::clone(&received));
+    let server = ScriptedServer::start(move |_, stream| {
+        let max_payload = told.load(Ordering::Acquire);
+        if max_payload == 0 {
+            return Ok(());
+        }
+        serve_politely(stream, max_payload, |sent, _| {
+            if let Sent::Publish { payload, .. } = sent {
+                collected.lock().unwrap_or_else(PoisonError::into_inner).push_back(number_of(&payload));
+            }
+            Ok(())
+        })
+    });
+    let mut builder = Node::builder().cluster("c1", [server.url()]);
+    builder.config_mut().shards.pin = false;
+    builder.config_mut().connection.reconnect.max = Duration::from_millis(50);
+    let node = TestNode::start(builder, 1);
+    node.on(0, async |shard: Shard| {
+        shard.publish("limit", payload(0)).unwrap();
+        shard.flush().await.unwrap();
+    });
+    max_payload.store(0, Ordering::Release);
+    server.cut_all();
+    wait_for("the disconnect", || (!node.link(0, "c1").connected).then_some(()));
+    node.on(0, async |shard: Shard| {
+        for number in 1..100_u64 {
+            if number % 2 == 0 {
+                shard.publish("limit", payload(number)).unwrap();
+            } else {
+                shard.publish("limit", &payload(number)).unwrap();
+            }
+        }
+    });
+    max_payload.store(1000, Ordering::Release);
+    node.connected(0, "c1");
+    let small: Vec<u64> = (1..100).filter(|number| payload(*number).len() <= 1000).collect();
+    node.on(0, async |shard: Shard| {
+        shard.flush().await.unwrap();
+        match shard.publish("limit", payload(3)) {
+            Err(PublishError::PayloadTooLarge { payload_bytes, limit_bytes, .. }) => {
+                assert_eq!((payload_bytes, limit_bytes), (payload(3).len(), 1000));
+            }
+            other => panic!("{other:?}"),
+        }
+    });
+    let link = node.link(0, "c1");
+    assert_balanced(&link);
+    let kept = small.len() as u64;
+    assert_eq!((link.accepted, link.processed, link.discarded), (100, 1 + kept, 99 - kept), "{link:?}");
+    assert_eq!((link.queued, link.written, link.rejected), (0, 0, 1));
+    let received = received.lock().unwrap_or_else(PoisonError::into_inner);
+    assert_eq!(received.iter().skip(1).copied().collect::<Vec<_>>(), small);
+    node.end();
+}
