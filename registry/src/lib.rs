@@ -10,6 +10,7 @@ mod fault;
 mod identity;
 pub mod limits;
 mod log;
+mod membership;
 mod partition;
 mod partitions;
 mod removals;
@@ -29,6 +30,9 @@ pub use export::{Chunk, Cursor};
 pub use fault::{BuiltIn, Fault};
 pub use identity::{Epoch, NodeKey, ProcessId};
 pub use log::{Applied, Change, Log};
+pub use membership::{
+    DialResult, LinkId, Membership, MembershipConfig, MembershipOutput, NodeStanding, NodeStatus, Notice,
+};
 pub use partition::{PARTITIONS, Partition};
 pub use partitions::{Event, Instance, MemberChange, Partitions, PartitionsConfig, Violation};
 pub use seal::Seal;

@@ -44,9 +44,14 @@ enum Sink {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Delivered {
     Taken,
-    /// The queue was full: a message was dropped, and it is the first since the queue was last empty.
-    LagBegan,
-    Lagged,
+    /// The queue was full, and so many messages were dropped; `began` when they are the first since a
+    /// reader last emptied it.
+    Lagged {
+        dropped: u64,
+        began: bool,
+    },
+    /// The queue was full: this message was dropped, and the receiver is closed, as its policy says.
+    Overrun,
     /// The handler panicked; the receiver is closed.
     Panicked,
     /// Nobody is there any more.
@@ -181,8 +186,8 @@ impl Receiver {
             }
             Sink::Queue(queue) => {
                 let outcome = queue.borrow_mut().push(arrival);
-                if outcome == Delivered::Closed {
-                    self.closed.set(true);
+                if outcome == Delivered::Overrun {
+                    self.close();
                 }
                 outcome
             }
@@ -269,14 +274,14 @@ impl Queue {
         let own_bytes = size_of::<Item>() + if pins { 0 } else { frame_bytes };
         let added = own_bytes + if pins && !is_pinned { chunk.len() } else { 0 };
 
-        let mut outcome = Delivered::Taken;
+        let (lagged_before, was_lagging) = (self.lagged, self.lagging);
         while self.items.len() >= self.limits.messages || self.bytes + added > self.limits.bytes {
-            outcome = self.lag();
+            self.lagged += 1;
             if self.policy == SlowSubscriberPolicy::Close {
-                return Delivered::Closed;
+                return Delivered::Overrun;
             }
             if self.policy == SlowSubscriberPolicy::DropNewest || self.pop().is_none() {
-                return outcome;
+                return self.lag(lagged_before, was_lagging);
             }
         }
         // Dropping the oldest may have let go of the very chunk.
@@ -298,12 +303,17 @@ impl Queue {
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
-        outcome
+        self.lag(lagged_before, was_lagging)
     }
 
-    fn lag(&mut self) -> Delivered {
-        self.lagged += 1;
-        if std::mem::replace(&mut self.lagging, true) { Delivered::Lagged } else { Delivered::LagBegan }
+    /// What a push came to. Dropping the last old message is no reader's emptying.
+    fn lag(&mut self, lagged_before: u64, was_lagging: bool) -> Delivered {
+        let dropped = self.lagged - lagged_before;
+        if dropped == 0 {
+            return Delivered::Taken;
+        }
+        self.lagging = true;
+        Delivered::Lagged { dropped, began: !was_lagging }
     }
 
     fn pop(&mut self) -> Option<Message> {

@@ -53,12 +53,12 @@ impl RecordingProxy {
     }
 
     /// All that clients have sent.
-    pub(crate) fn from_clients(&self) -> String {
+    pub(crate) fn sent_by_clients(&self) -> String {
         String::from_utf8_lossy(&self.shared.from_clients.lock().unwrap()).into_owned()
     }
 
     /// All that the server has sent.
-    pub(crate) fn from_server(&self) -> String {
+    pub(crate) fn sent_by_server(&self) -> String {
         String::from_utf8_lossy(&self.shared.from_server.lock().unwrap()).into_owned()
     }
 }

@@ -87,7 +87,8 @@ fn close_ends_the_subscription_after_what_waits() {
         let mut slow = shard.subscribe("flood").await.unwrap();
         let mut other = shard.subscribe("other").await.unwrap();
         publish(&shard, "flood", 0..MESSAGES, 16).await;
-        assert!(slow.lagged() >= 1);
+        assert_eq!(slow.lagged(), 1, "the message that did not fit; later ones found nobody");
+        assert_eq!(shard.stats().links[0].lagged, 1);
         assert_eq!(waiting(&mut slow).await, ((0..QUEUE).collect(), true));
         publish(&shard, "other", 0..10, 16).await;
         assert_eq!(waiting(&mut other).await, ((0..10).collect(), false));
@@ -141,6 +142,16 @@ fn a_message_larger_than_the_queue_is_dropped_and_counted() {
             assert_eq!(slow.lagged(), 1);
         });
     }
+}
+
+#[test]
+fn a_waiting_reader_sees_the_end_when_a_message_closes_its_queue() {
+    test(QUEUE, 64 << 10, SlowSubscriberPolicy::Close, async |shard: Shard| {
+        let mut slow = shard.subscribe("flood").await.unwrap();
+        shard.publish("flood", vec![b'7'; 200_000]).unwrap();
+        assert!(slow.next().await.is_none());
+        assert_eq!(slow.lagged(), 1);
+    });
 }
 
 #[test]

@@ -2,5 +2,6 @@
 
 mod log_model;
 mod log_properties;
+mod membership;
 mod partitions;
 mod wire;

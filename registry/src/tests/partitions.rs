@@ -93,8 +93,9 @@ fn data_of_an_unknown_node_or_life_creates_nothing() {
     assert_eq!(net.nodes[1].unknown_chunks(), 1);
     net.join_all();
     digest_before = digests(&net.nodes[1]);
-    let other_life = chunk_of(net.key(0), Epoch::at_start(1, 1));
-    assert_eq!(net.nodes[1].handle_frame(net.key(0), &other_life, 100, net.now), Ok(()));
+    let origin = net.key(0);
+    let other_life = chunk_of(origin, Epoch::at_start(1, 1));
+    assert_eq!(net.nodes[1].handle_frame(origin, &other_life, 100, net.now), Ok(()));
     assert_eq!(digests(&net.nodes[1]), digest_before);
     let _built_in = Fault::DataCreatesMembers.build_in();
     net.nodes[1].handle_frame(stranger, &frame, 100, net.now).unwrap();
@@ -108,7 +109,8 @@ fn an_unasked_log_of_another_origin_is_a_violation() {
     let before = digests(&net.nodes[1]);
     for origin in [2, 1] {
         let frame = chunk_of(net.key(origin), net.epoch(origin));
-        let refused = net.nodes[1].handle_frame(net.key(0), &frame, 100, net.now);
+        let from = net.key(0);
+        let refused = net.nodes[1].handle_frame(from, &frame, 100, net.now);
         assert_eq!(refused, Err(Violation::Unasked { origin: net.key(origin) }));
     }
     assert_eq!(digests(&net.nodes[1]), before);

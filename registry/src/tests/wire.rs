@@ -201,6 +201,7 @@ fn frames() -> Vec<Frame> {
         name: "node-1".into(),
         address: "127.0.0.1:7000".into(),
         epoch: epoch(),
+        first_epoch: epoch(),
         process: ProcessId::from_random(0x1234_5678),
         features: 0,
         versions,

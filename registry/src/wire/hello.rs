@@ -7,7 +7,8 @@ use crate::{Epoch, NodeKey, PARTITIONS, ProcessId, Version, WireError};
 /// Who speaks, and what its own logs have reached.
 ///
 /// Layout, little-endian: least and highest version of the format (2 bytes), partition count (u16), features (u32),
-/// hash seed (u64), cluster id (16 bytes), node key (16), epoch (u64), process id (16), largest frame (u32), puts in a
+/// hash seed (u64), cluster id (16 bytes), node key (16), epoch (u64), first epoch
+/// (u64), process id (16), largest frame (u32), puts in a
 /// delta (u32), lengths of name and address (2 bytes), the versions of the partitions (256 times u64), name, address.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Hello {
@@ -19,6 +20,8 @@ pub struct Hello {
     pub address: String,
     /// Its life.
     pub epoch: Epoch,
+    /// The life that its process began with; a process that was told that it is stale has a higher one now.
+    pub first_epoch: Epoch,
     /// Its process.
     pub process: ProcessId,
     /// Bits of features that it offers; this version knows none.
@@ -45,6 +48,7 @@ impl Hello {
         bytes.extend_from_slice(&self.cluster);
         bytes.extend_from_slice(&self.key().to_bytes());
         bytes.extend_from_slice(&self.epoch.get().to_le_bytes());
+        bytes.extend_from_slice(&self.first_epoch.get().to_le_bytes());
         bytes.extend_from_slice(&self.process.get().to_le_bytes());
         bytes.extend_from_slice(&(FRAME_BYTES_MAX as u32).to_le_bytes());
         bytes.extend_from_slice(&(PUTS_PER_DELTA_MAX as u32).to_le_bytes());
@@ -69,6 +73,7 @@ impl Hello {
         let cluster = reader.take()?;
         let key = NodeKey::from_bytes(reader.take()?);
         let epoch = u64::from_le_bytes(reader.take()?);
+        let first_epoch = u64::from_le_bytes(reader.take()?);
         let process = ProcessId::from_random(u128::from_le_bytes(reader.take()?));
         let frame_bytes = u64::from(u32::from_le_bytes(reader.take()?));
         let puts = u64::from(u32::from_le_bytes(reader.take()?));
@@ -87,7 +92,9 @@ impl Hello {
         require("largest frame", frame_bytes, frame_bytes == FRAME_BYTES_MAX as u64)?;
         require("puts in a delta", puts, puts == PUTS_PER_DELTA_MAX as u64)?;
         let epoch = Epoch::from_wire(epoch).ok_or(WireError::Field { field: "epoch", value: epoch })?;
-        let hello = Self { cluster, name, address, epoch, process, features, versions };
+        let first_epoch =
+            Epoch::from_wire(first_epoch).ok_or(WireError::Field { field: "first epoch", value: first_epoch })?;
+        let hello = Self { cluster, name, address, epoch, first_epoch, process, features, versions };
         require("node key", u64::from(key.to_bytes()[0]), key == hello.key())?;
         Ok(hello)
     }
@@ -163,5 +170,5 @@ pub(crate) fn check_text(field: &'static str, text: &[u8], bytes_max: usize) -> 
 }
 
 /// All of a Hello but the two texts.
-const FIXED_BYTES: usize = 2 + 2 + 4 + 8 + 16 + 16 + 8 + 16 + 4 + 4 + 2 + 8 * PARTITIONS;
+const FIXED_BYTES: usize = 2 + 2 + 4 + 8 + 16 + 16 + 8 + 8 + 16 + 4 + 4 + 2 + 8 * PARTITIONS;
 const _: () = assert!(FIXED_BYTES + NAME_BYTES_MAX + ADDRESS_BYTES_MAX <= crate::limits::HELLO_BYTES_MAX);

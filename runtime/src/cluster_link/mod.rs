@@ -383,7 +383,15 @@ impl Link {
         if let Some(subscribed) = subscriptions.remove(sid)
             && subscribed.queue.is_none()
         {
-            self.shared.borrow_mut().remove(&subscribed.subject);
+            self.unshare(&subscribed.subject, sid);
+        }
+    }
+
+    /// Whoever subscribes from here on gets a SUB of his own, unless another one is shared already.
+    fn unshare(&self, subject: &Subject, sid: Sid) {
+        let mut shared = self.shared.borrow_mut();
+        if shared.get(subject) == Some(&sid) {
+            shared.remove(subject);
         }
     }
 
@@ -400,6 +408,8 @@ impl Link {
             && self.status.get() == LinkStatus::Connected
         {
             encode::unsubscribe(self.outbox.borrow_mut().control(), sid, None);
+            // The server forgets this SUB: nobody may join it any more.
+            self.unshare(receiver.topic(), sid);
             self.schedule();
         }
     }
@@ -559,12 +569,18 @@ impl Link {
     #[cold]
     fn not_simply_taken(&self, receiver: &Rc<Receiver>, delivered: Delivered) {
         match delivered {
-            Delivered::LagBegan => {
+            Delivered::Lagged { dropped, began } => {
+                add(&self.counters.lagged, dropped);
+                if began {
+                    tracing::warn!(topic = %receiver.topic(), cluster = %self.cluster, shard = self.shard,
+                        "a subscriber is slow: messages are dropped and counted");
+                }
+            }
+            Delivered::Overrun => {
                 add(&self.counters.lagged, 1);
                 tracing::warn!(topic = %receiver.topic(), cluster = %self.cluster, shard = self.shard,
-                    "a subscriber is slow: messages are dropped and counted");
+                    "a subscriber is slow: its subscription ends");
             }
-            Delivered::Lagged => add(&self.counters.lagged, 1),
             Delivered::Panicked => add(&self.counters.handler_panics, 1),
             Delivered::Taken | Delivered::Closed => {}
         }

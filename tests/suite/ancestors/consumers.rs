@@ -3,7 +3,6 @@
 use std::{cell::RefCell, rc::Rc, time::Duration};
 
 use croupier::{Node, OwnedMessage, testing::LocalCluster};
-use futures_lite::StreamExt;
 use tokio::sync::mpsc::unbounded_channel;
 
 use crate::{

@@ -118,10 +118,10 @@ fn r4_publishing_to_a_dead_cluster_returns_at_once_with_what_is_wrong() {
         assert_eq!(on_alive.texts(1).await, ["unhindered"]);
 
         // What was taken is delivered, whole and in order, when the cluster is there.
-        servers.restart(0, 0).unwrap();
-        let topic = dead.clone();
-        rig.on(0, async move |shard| {
-            let mut seen = shard.subscribe_unconfirmed(&topic).unwrap();
+        let (subscribed, is_subscribed) = tokio::sync::oneshot::channel();
+        let delivered = rig.on(0, async move |shard| {
+            let mut seen = shard.subscribe_unconfirmed(&dead).unwrap();
+            subscribed.send(()).unwrap();
             for number in 0..taken {
                 assert_eq!(text(seen.next().await.unwrap().payload()), number.to_string());
             }
@@ -129,7 +129,12 @@ fn r4_publishing_to_a_dead_cluster_returns_at_once_with_what_is_wrong() {
             let stats = shard.stats();
             let link = stats.link("c1").unwrap();
             assert_eq!((link.processed, link.queued, link.in_doubt, link.discarded), (taken, 0, 0, 0));
-        })
-        .await;
+        });
+        let restarted = async {
+            // The queue goes out as soon as the server is back, and the SUB goes ahead of it.
+            is_subscribed.await.unwrap();
+            servers.restart(0, 0).unwrap();
+        };
+        tokio::join!(delivered, restarted);
     });
 }

@@ -102,19 +102,17 @@ fn r10_two_megabytes_are_too_large_by_every_way() {
     let rig = Rig::start(servers.builder(), 1);
     guarded(async {
         let peer = peer(&servers.servers(0)).await;
-        let asked = rig
-            .on(0, async |shard| {
-                let (sender, asked) = tokio::sync::oneshot::channel();
-                let mut requests = shard.subscribe("r10.rpc").await.unwrap();
-                shard.spawn(async move {
-                    let request = requests.next().await.unwrap();
-                    let outcome = request.respond(vec![0; TWO_MB]);
-                    request.respond("small").unwrap();
-                    sender.send(outcome).unwrap();
-                });
-                asked
-            })
-            .await;
+        let (sender, asked) = tokio::sync::oneshot::channel();
+        rig.on(0, async move |shard| {
+            let mut requests = shard.subscribe("r10.rpc").await.unwrap();
+            shard.spawn(async move {
+                let request = requests.next().await.unwrap();
+                let outcome = request.respond(vec![0; TWO_MB]);
+                request.respond("small").unwrap();
+                sender.send(outcome).unwrap();
+            });
+        })
+        .await;
         // The answer that fits comes; the one that does not was refused where it was made.
         let reply = peer.request("r10.rpc", "".into()).await.unwrap();
         assert_eq!(text(&reply.payload), "small");
@@ -204,7 +202,7 @@ fn r11_nothing_in_a_topic_a_group_or_a_header_injects_protocol() {
             assert_unharmed(&shard).await;
         })
         .await;
-        let sent = proxy.from_clients();
+        let sent = proxy.sent_by_clients();
         let subjects: Vec<&str> = sent.lines().filter_map(|line| line.strip_prefix("SUB ")).collect();
         assert!(
             subjects.iter().all(|line| line.starts_with("> ") || line.starts_with("sane ")),

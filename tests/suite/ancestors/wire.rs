@@ -58,7 +58,7 @@ fn r12_a_hundred_local_subscribers_are_one_sub_and_one_copy() {
         });
         let published = async {
             all_subscribed.await.unwrap();
-            let sent = proxy.from_clients();
+            let sent = proxy.sent_by_clients();
             assert_eq!(lines(&sent, "SUB r12 "), 1, "{sent}");
             for number in 0..MESSAGES {
                 peer.publish("r12", number.to_string().into()).await.unwrap();
@@ -66,7 +66,7 @@ fn r12_a_hundred_local_subscribers_are_one_sub_and_one_copy() {
             peer.flush().await.unwrap();
         };
         tokio::join!(consumed, published);
-        let (sent, received) = (proxy.from_clients(), proxy.from_server());
+        let (sent, received) = (proxy.sent_by_clients(), proxy.sent_by_server());
         assert_eq!(lines(&received, "MSG r12 "), MESSAGES, "one copy each: {received}");
         assert_eq!((lines(&sent, "SUB r12 "), lines(&sent, "UNSUB ")), (1, 1), "{sent}");
     });

@@ -1,0 +1,54 @@
+//! What is remembered of nodes that are no members any more: their latest epoch, so that it never goes back.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::fault::{self, Fault};
+use crate::{Epoch, NodeKey};
+
+/// Key and epoch of the latest to go, at least four times as many as the largest cluster had members.
+#[derive(Debug, Default)]
+pub(super) struct Graves {
+    epochs: BTreeMap<NodeKey, Epoch>,
+    by_age: VecDeque<NodeKey>,
+    largest_cluster: usize,
+}
+
+impl Graves {
+    pub(super) fn epoch_of(&self, node: NodeKey) -> Option<Epoch> {
+        self.epochs.get(&node).copied()
+    }
+
+    /// Notes the size of the cluster, which the number of graves follows.
+    pub(super) fn cluster_has(&mut self, members: usize) {
+        self.largest_cluster = self.largest_cluster.max(members);
+    }
+
+    pub(super) fn bury(&mut self, node: NodeKey, epoch: Epoch) {
+        if self.epochs.insert(node, epoch).is_some() {
+            self.by_age.retain(|other| *other != node);
+        }
+        self.by_age.push_back(node);
+        while self.by_age.len() > self.most() {
+            if let Some(oldest) = self.by_age.pop_front() {
+                self.epochs.remove(&oldest);
+            }
+        }
+    }
+
+    pub(super) fn remove(&mut self, node: NodeKey) {
+        if self.epochs.remove(&node).is_some() {
+            self.by_age.retain(|other| *other != node);
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.epochs.len()
+    }
+
+    fn most(&self) -> usize {
+        if fault::is_built_in(Fault::TooFewGraves) { 1 } else { GRAVES_LEAST.max(4 * self.largest_cluster) }
+    }
+}
+
+/// Graves of a small cluster. Each takes some 40 bytes.
+const GRAVES_LEAST: usize = 64;
