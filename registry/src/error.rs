@@ -3,8 +3,8 @@
 use thiserror::Error;
 
 use crate::limits::{
-    CLASSES, ID_BYTES_MAX, INBOX_BYTES_MAX, KIND_BYTES_MAX, METADATA_BYTES_MAX, PUTS_PER_DELTA_MAX,
-    WEIGHT_MAX,
+    CLASSES, HELLO_TIME, ID_BYTES_MAX, INBOX_BYTES_MAX, KIND_BYTES_MAX, METADATA_BYTES_MAX,
+    PUTS_PER_DELTA_MAX, WEIGHT_MAX,
 };
 use crate::{Partition, Version};
 
@@ -244,4 +244,24 @@ pub enum WireError {
     /// A delta or a Seal in it makes no sense.
     #[error(transparent)]
     Chunk(#[from] MalformedChunk),
+}
+
+/// Why a link has to be closed. What came before was taken, the offending frame was not.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+#[non_exhaustive]
+pub enum LinkError {
+    /// The bytes are no frame.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// A frame that must not come at this point, or that speaks for somebody else.
+    #[error("a frame of type {frame_type}, which must not come while the link is {state}")]
+    Unexpected {
+        /// Its type.
+        frame_type: u8,
+        /// How far the link had come.
+        state: &'static str,
+    },
+    /// The peer did not introduce itself in time, or was not introduced.
+    #[error("the two did not introduce themselves within {} ms", HELLO_TIME.as_millis())]
+    HelloTimeout,
 }

@@ -85,3 +85,6 @@ impl Default for WindowLimits {
         Self { live_bytes: 256 << 10, transfer_bytes: 4 << 20, transfers_bytes: 64 << 20 }
     }
 }
+
+/// Time in which a peer must have introduced itself, and be accepted.
+pub const HELLO_TIME: Duration = Duration::from_secs(2);

@@ -37,15 +37,19 @@ impl Membership {
             return self.close(link, ByeReason::Duplicate);
         }
         let member = self.members.get(&key);
-        let remembered =
-            member.filter(|member| member.process.is_some()).map(|member| member.epoch).max(self.graves.epoch_of(key));
+        let remembered = member
+            .filter(|member| member.process.is_some())
+            .map(|member| member.epoch)
+            .max(self.graves.epoch_of(key));
         let rival = member
             .filter(|member| member.process.is_some_and(|process| process != hello.process))
             .and_then(|member| member.link);
         if let Some(old_link) = rival {
             return self.challenge(link, dialled, hello, old_link, now);
         }
-        if remembered.is_some_and(|epoch| hello.epoch < epoch) && !fault::is_built_in(Fault::LowerEpochsAccepted) {
+        if remembered.is_some_and(|epoch| hello.epoch < epoch)
+            && !fault::is_built_in(Fault::LowerEpochsAccepted)
+        {
             return self.tell_stale(link, remembered.unwrap_or(hello.epoch));
         }
         let same_life = member.filter(|member| member.epoch == hello.epoch);
@@ -65,9 +69,11 @@ impl Membership {
         let key = hello.key();
         let name: Arc<str> = hello.name.as_str().into();
         let old = self.members.remove(&key);
-        if let Some(old_link) = old.as_ref().and_then(|old| old.link).filter(|_| {
-            old.as_ref().is_some_and(|old| old.epoch != hello.epoch)
-        }) {
+        if let Some(old_link) = old
+            .as_ref()
+            .and_then(|old| old.link)
+            .filter(|_| old.as_ref().is_some_and(|old| old.epoch != hello.epoch))
+        {
             self.close(old_link, ByeReason::Duplicate);
         }
         let same_life = old.filter(|old| old.epoch == hello.epoch && old.standing != NodeStanding::Candidate);
@@ -164,13 +170,13 @@ impl Membership {
 
     /// The old one lives. Of the two, the one that began first stays.
     pub(super) fn challenge_answered(&mut self, peer: NodeKey, nonce: u64) {
-        let answered =
-            |challenge: &Challenge| challenge.nonce == nonce && challenge.hello.key() == peer;
+        let answered = |challenge: &Challenge| challenge.nonce == nonce && challenge.hello.key() == peer;
         let Some(at) = self.challenges.iter().position(answered) else { return };
         let challenge = self.challenges.swap_remove(at);
         let Some(old) = self.members.get(&peer) else { return };
         let (newer, hello) = (challenge.link, &challenge.hello);
-        if old.process.is_some_and(|process| (old.first_epoch, process) < (hello.first_epoch, hello.process)) {
+        if old.process.is_some_and(|process| (old.first_epoch, process) < (hello.first_epoch, hello.process))
+        {
             return self.close(newer, ByeReason::NameConflict);
         }
         // The one that stays may have the lower epoch; then it has to take a higher one first.

@@ -205,7 +205,13 @@ struct Dial {
 impl Membership {
     /// A node that knows nobody. `random` seeds jitter and nonces; it needs no secrecy.
     #[must_use]
-    pub fn new(config: MembershipConfig, epoch: Epoch, process: ProcessId, random: u64, now: Instant) -> Self {
+    pub fn new(
+        config: MembershipConfig,
+        epoch: Epoch,
+        process: ProcessId,
+        random: u64,
+        now: Instant,
+    ) -> Self {
         let me = NodeKey::of_name(&config.name);
         Self {
             config,
@@ -330,7 +336,9 @@ impl Membership {
         self.challenge_link_closed(link, now);
         let Some(peer) = self.links.remove(&link) else { return };
         self.favours_link_closed(peer);
-        let Some(member) = self.members.get_mut(&peer).filter(|member| member.link == Some(link)) else { return };
+        let Some(member) = self.members.get_mut(&peer).filter(|member| member.link == Some(link)) else {
+            return;
+        };
         member.link = None;
         self.suspect_cut(peer, now);
     }
@@ -485,9 +493,8 @@ impl Membership {
                 self.start_dial(seed, DIAL_DEADLINE, now);
             }
         }
-        let due = |member: &&Member| {
-            member.link.is_none() && member.dial_due <= now && !member.address.is_empty()
-        };
+        let due =
+            |member: &&Member| member.link.is_none() && member.dial_due <= now && !member.address.is_empty();
         let due: Vec<_> =
             self.members.iter().filter(|(_, member)| due(member)).map(|(key, _)| *key).collect();
         for key in due {

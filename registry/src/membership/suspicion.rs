@@ -39,13 +39,21 @@ impl Membership {
 
     /// This node's dial was refused: its host is there, and the node is not.
     pub(super) fn dial_refused(&mut self, key: NodeKey, now: Instant) {
-        if let Some(confirmation) = self.members.get_mut(&key).and_then(|member| member.confirmation.as_mut()) {
+        if let Some(confirmation) = self.members.get_mut(&key).and_then(|member| member.confirmation.as_mut())
+        {
             confirmation.refused_here = true;
         }
         self.conclude(key, now);
     }
 
-    pub(super) fn handle_ack(&mut self, from: NodeKey, nonce: u64, target: NodeKey, reach: Reach, now: Instant) {
+    pub(super) fn handle_ack(
+        &mut self,
+        from: NodeKey,
+        nonce: u64,
+        target: NodeKey,
+        reach: Reach,
+        now: Instant,
+    ) {
         if target == from {
             self.challenge_answered(from, nonce);
             let done: Vec<Favour> = self.favours.extract_if(.., |favour| favour.nonce == nonce).collect();
@@ -55,7 +63,9 @@ impl Membership {
             return;
         }
         let confirmation = self.members.get_mut(&target).and_then(|member| member.confirmation.as_mut());
-        let Some(confirmation) = confirmation.filter(|confirmation| confirmation.nonce == nonce) else { return };
+        let Some(confirmation) = confirmation.filter(|confirmation| confirmation.nonce == nonce) else {
+            return;
+        };
         match reach {
             Reach::Refused => {
                 confirmation.refused_by.insert(from);
@@ -191,7 +201,8 @@ impl Membership {
 
     fn ask_others(&mut self, key: NodeKey) {
         let nonce = self.chance.next();
-        let Some(member) = self.members.get_mut(&key).filter(|member| member.standing == NodeStanding::Suspect)
+        let Some(member) =
+            self.members.get_mut(&key).filter(|member| member.standing == NodeStanding::Suspect)
         else {
             return;
         };

@@ -105,7 +105,9 @@ fn a_restart_with_the_clock_set_back_takes_a_higher_epoch() {
     sim.start(1, 10);
     sim.run(ms(3000));
     assert!(sim.nodes[1].as_ref().unwrap().epoch() > before);
-    assert!(sim.notices.iter().any(|(node, notice)| *node == 1 && matches!(notice, Notice::EpochWasStale { .. })));
+    assert!(
+        sim.notices.iter().any(|(node, notice)| *node == 1 && matches!(notice, Notice::EpochWasStale { .. }))
+    );
     for node in 0..4 {
         assert_eq!(sim.up_seen_by(node), sim.others(node), "node {node}");
     }
@@ -349,7 +351,8 @@ impl Sim {
     fn run(&mut self, time: Duration) {
         let end = self.now + time;
         loop {
-            let deliverable = self.events.iter().find(|(_, (to, _))| !self.paused.contains(to)).map(|(at, _)| *at);
+            let deliverable =
+                self.events.iter().find(|(_, (to, _))| !self.paused.contains(to)).map(|(at, _)| *at);
             let timer = self.alive().into_iter().map(|node| {
                 let due = self.nodes[node].as_ref().map(Membership::poll_timeout).unwrap_or(end);
                 (due.max(self.now), node)
@@ -412,7 +415,8 @@ impl Sim {
                     }
                 }
                 MembershipOutput::Beat { counter } => {
-                    let links: Vec<_> = self.accepted.iter().filter(|(end, _)| *end == node).copied().collect();
+                    let links: Vec<_> =
+                        self.accepted.iter().filter(|(end, _)| *end == node).copied().collect();
                     for (_, link) in links {
                         if let Some(peer) = self.peer(node, link) {
                             let frame = Frame::Heartbeat { counter, digest: [0; 16] };
@@ -488,7 +492,9 @@ impl Sim {
     }
 
     fn alive(&self) -> Vec<usize> {
-        (0..self.nodes.len()).filter(|node| self.nodes[*node].is_some() && !self.paused.contains(node)).collect()
+        (0..self.nodes.len())
+            .filter(|node| self.nodes[*node].is_some() && !self.paused.contains(node))
+            .collect()
     }
 
     fn others(&self, node: usize) -> BTreeSet<usize> {

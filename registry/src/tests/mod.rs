@@ -1,5 +1,6 @@
 //! Tests of several parts together.
 
+mod link;
 mod log_model;
 mod log_properties;
 mod membership;

@@ -8,8 +8,8 @@ use crate::limits::{ChunkLimits, FRAME_BYTES_MAX, LogLimits, WindowLimits};
 use crate::wire::v1::{Frame, LogId, Operation, Outcome};
 use crate::wire::{HEADER_BYTES, Header, decode};
 use crate::{
-    CommandError, Delta, Epoch, Event, Fault, MemberChange, NodeKey, Partition, Partitions, PartitionsConfig, Put,
-    Service, ServiceBuilder, ServiceKey, Violation,
+    CommandError, Delta, Epoch, Event, Fault, MemberChange, NodeKey, Partition, Partitions, PartitionsConfig,
+    Put, Service, ServiceBuilder, ServiceKey, Violation,
 };
 
 #[test]

@@ -92,8 +92,8 @@ impl Hello {
         require("largest frame", frame_bytes, frame_bytes == FRAME_BYTES_MAX as u64)?;
         require("puts in a delta", puts, puts == PUTS_PER_DELTA_MAX as u64)?;
         let epoch = Epoch::from_wire(epoch).ok_or(WireError::Field { field: "epoch", value: epoch })?;
-        let first_epoch =
-            Epoch::from_wire(first_epoch).ok_or(WireError::Field { field: "first epoch", value: first_epoch })?;
+        let first_epoch = Epoch::from_wire(first_epoch)
+            .ok_or(WireError::Field { field: "first epoch", value: first_epoch })?;
         let hello = Self { cluster, name, address, epoch, first_epoch, process, features, versions };
         require("node key", u64::from(key.to_bytes()[0]), key == hello.key())?;
         Ok(hello)

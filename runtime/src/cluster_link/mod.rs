@@ -49,8 +49,9 @@ use crate::{
     stats::{LinkCounters, LinkStats, add, store},
 };
 
-/// Requests that one link has in flight, at most.
-const REQUESTS_MAX: usize = 1 << 16;
+/// Requests that one link has in flight, at most. All of them may be polled by one task, and the executor
+/// counts the wakers of a task in an i16.
+const REQUESTS_MAX: usize = 1 << 14;
 /// Random characters in the prefix of a link's inbox.
 const INBOX_RANDOM_CHARS: usize = 16;
 
