@@ -73,14 +73,15 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::tests::start;
 
     #[test]
     fn a_command_is_carried_out_once_in_a_minute() {
-        let (start, node) = (Instant::now(), NodeKey::of_name("a"));
+        let (begin, node) = (start(), NodeKey::of_name("a"));
         let mut ledger = CommandLedger::default();
         let done = |version| Outcome::Done { version };
         let mut at = |seconds, op_id, version| {
-            ledger.once(node, op_id, start + Duration::from_secs(seconds), || done(version))
+            ledger.once(node, op_id, begin + Duration::from_secs(seconds), || done(version))
         };
         assert_eq!(at(0, 1, 1), done(1));
         assert_eq!(at(59, 1, 2), done(1));
@@ -91,7 +92,7 @@ mod tests {
 
     #[test]
     fn the_ledger_is_bounded() {
-        let (now, node) = (Instant::now(), NodeKey::of_name("a"));
+        let (now, node) = (start(), NodeKey::of_name("a"));
         let mut ledger = CommandLedger::default();
         for op_id in 0..COMMANDS_MAX as u128 {
             assert_eq!(ledger.once(node, op_id, now, || Outcome::NotFound), Outcome::NotFound);

@@ -10,7 +10,7 @@ use crate::{InvalidService, Partition};
 
 /// One instance as its owner registered it: immutable, cheap to clone, to be shared between shards.
 ///
-/// Everything lies in one allocation: a header of [`HEADER_BYTES`], then type, id, inbox and metadata.
+/// Everything lies in one allocation: a header of 8 bytes, then type, id, inbox and metadata.
 #[derive(Clone, Eq, PartialEq)]
 pub struct Service {
     body: Arc<[u8]>,

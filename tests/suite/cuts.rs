@@ -79,7 +79,7 @@ fn cut_at_any_byte(seed: u64) {
         let guard = shard.subscribe_with("cut", take).await.unwrap();
         shard.spawn(async move {
             let _guard = guard;
-            std::future::pending().await
+            std::future::pending::<()>().await;
         });
     });
     // Bursts, so that some of it is under way at a cut, and some comes while the link is down.
@@ -229,7 +229,7 @@ fn a_restarted_server_with_a_smaller_limit_has_what_is_too_large_discarded_and_c
             if number % 2 == 0 {
                 shard.publish("limit", payload(number)).unwrap();
             } else {
-                shard.publish("limit", &payload(number)).unwrap();
+                shard.publish("limit", payload(number).as_slice()).unwrap();
             }
         }
     });

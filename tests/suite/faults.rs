@@ -35,7 +35,7 @@ fn collect(node: &TestNode, topic: &str) -> Received {
         let guard = shard.subscribe_with(topic, take).await.unwrap();
         shard.spawn(async move {
             let _guard = guard;
-            std::future::pending().await
+            std::future::pending::<()>().await;
         });
     });
     received

@@ -47,7 +47,7 @@ fn a_drain_delivers_what_is_queued_and_then_ends_the_streams() {
             // The drain finds a full queue, and an app that takes its time.
             shard.sleep(Duration::from_millis(50)).await;
             while messages.next().await.is_some() {
-                if counted.fetch_add(1, Ordering::AcqRel) % 100 == 0 {
+                if counted.fetch_add(1, Ordering::AcqRel).is_multiple_of(100) {
                     shard.sleep(Duration::from_millis(1)).await;
                 }
             }
@@ -195,8 +195,8 @@ fn a_panicking_task_ends_alone_and_is_counted() {
         }
         assert_eq!(*order.borrow(), ["panics", "goes on"]);
         assert_eq!(shard.stats().task_panics, 1);
-        let outcome = shard.submit_to(0, async |_| panic!("this panic is part of the test")).await;
-        let error: SubmitError = outcome.map(|()| ()).unwrap_err();
+        let outcome = shard.submit_to(0, async |_| -> () { panic!("this panic is part of the test") }).await;
+        let error: SubmitError = outcome.unwrap_err();
         assert!(matches!(&error, SubmitError::Panicked { shard: 0, .. }), "{error:?}");
         assert_eq!(shard.stats().task_panics, 1, "the caller was told instead");
     });
@@ -221,7 +221,7 @@ fn an_application_that_does_not_end_is_cancelled_at_the_drain_timeout() {
             let task = Word(dropped);
             shard.spawn(async move {
                 let _task = task;
-                future::pending().await
+                future::pending::<()>().await;
             });
             future::pending().await
         })

@@ -56,7 +56,7 @@ fn traffic(what: &str, adjust: impl Fn(Builder) -> Builder) -> u64 {
                 shard.subscribe_with(&topic, |view| view.respond(view.payload()).unwrap()).await.unwrap();
             shard.spawn(async move {
                 let _guard = guard;
-                std::future::pending().await
+                std::future::pending::<()>().await;
             });
         });
     }

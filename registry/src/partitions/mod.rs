@@ -393,7 +393,7 @@ impl Partitions {
             }
             Frame::Seal { log, seal } => self.handle_chunk(from, *log, &Incoming::Seal(seal), frame_bytes),
             Frame::Pull { origin, epoch, places } => {
-                self.handle_pull(from, *origin, *epoch, places, now);
+                self.handle_pull(from, *origin, *epoch, places);
                 Ok(())
             }
             Frame::Versions { origin, epoch, places } => {

@@ -46,11 +46,11 @@ impl Partitions {
     }
 
     /// So many bytes of this shard's live frames were written to the peer's socket.
-    pub fn handle_written(&mut self, peer: NodeKey, live_bytes: usize, now: Instant) {
+    pub fn handle_written(&mut self, peer: NodeKey, live_bytes: usize) {
         if let Some(peer) = self.peers.get_mut(&peer) {
             peer.live_bytes = peer.live_bytes.saturating_sub(live_bytes);
         }
-        self.flush(now);
+        self.send_lagging();
     }
 
     /// When [`Partitions::handle_timeout`] is to be called: changes wait for company.
@@ -121,12 +121,16 @@ impl Partitions {
     }
 
     /// Sends to every peer what its windows allow: live changes first, then transfers.
-    pub fn flush(&mut self, now: Instant) {
+    fn flush(&mut self, now: Instant) {
         self.flushed_at = Some(now);
-        let dirty = std::mem::take(&mut self.dirty);
-        for partition in dirty {
+        for partition in std::mem::take(&mut self.dirty) {
             self.send_partition(partition, ChunkKind::Live);
         }
+        self.send_lagging();
+    }
+
+    /// Goes on with what found no room before. It does not make a change wait that comes next.
+    fn send_lagging(&mut self) {
         for partition in self.lagging.clone() {
             self.send_partition(partition, ChunkKind::Transfer);
         }
@@ -220,14 +224,7 @@ impl Partitions {
         }
     }
 
-    pub(super) fn handle_pull(
-        &mut self,
-        from: NodeKey,
-        node: NodeKey,
-        epoch: Epoch,
-        places: &[Place],
-        now: Instant,
-    ) {
+    pub(super) fn handle_pull(&mut self, from: NodeKey, node: NodeKey, epoch: Epoch, places: &[Place]) {
         let (shard, shards) = (self.config.shard, self.config.shards);
         let mine = places.iter().filter(|place| place.partition.shard(shards) == shard);
         let Some(peer) = self.peers.get_mut(&from) else { return };
@@ -241,7 +238,7 @@ impl Partitions {
                 peer.relayed.insert((node, place.partition), Cursor::new(place.known, place.content));
             }
         }
-        self.flush(now);
+        self.send_lagging();
     }
 
     /// Pulls where the peer is ahead, and tells it where it lags. Two nodes that are equal are silent.

@@ -1,8 +1,7 @@
 //! One connection: its greeting, its order, and what closes it.
 
-use std::time::Instant;
-
 use crate::limits::HELLO_TIME;
+use crate::tests::start;
 use crate::wire::v1::{ByeReason, Frame, Operation};
 use crate::wire::{Encoded, Hello};
 use crate::{
@@ -56,11 +55,11 @@ fn every_split_of_the_bytes_gives_the_same_frames() {
 #[test]
 fn nothing_but_a_greeting_is_read_before_the_link_is_open() {
     for frame in [Frame::Ping { nonce: 1 }, Frame::Digest(Vec::new()), Frame::Bye(ByeReason::Failed)] {
-        let mut link = Link::new(Instant::now());
+        let mut link = Link::new(start());
         let refused = routes(&mut link, &alone(&frame, 0));
         assert_eq!(refused, Err(LinkError::Unexpected { frame_type: frame.frame_type(), state: "silent" }));
     }
-    let mut greeted = Link::new(Instant::now());
+    let mut greeted = Link::new(start());
     assert_eq!(routes(&mut greeted, &alone(&Frame::Hello(hello("a")), 0)), Ok(vec![Route::Hello]));
     let again = routes(&mut greeted, &alone(&Frame::Hello(hello("a")), 1));
     assert_eq!(again, Err(LinkError::Unexpected { frame_type: 1, state: "greeting" }));
@@ -68,7 +67,7 @@ fn nothing_but_a_greeting_is_read_before_the_link_is_open() {
     // A payload beyond a Hello's is refused by its header alone.
     let mut large = alone(&Frame::Ping { nonce: 1 }, 0);
     large[8..12].copy_from_slice(&100_000_u32.to_le_bytes());
-    let refused = Link::new(Instant::now()).next_frame(&large).unwrap_err();
+    let refused = Link::new(start()).next_frame(&large).unwrap_err();
     assert!(matches!(refused, LinkError::Wire(WireError::TooLong { bytes: 100_000, .. })), "{refused}");
 }
 
@@ -108,7 +107,7 @@ fn a_command_in_the_name_of_somebody_else_closes_the_link() {
 
 #[test]
 fn a_peer_that_does_not_introduce_itself_is_given_up() {
-    let now = Instant::now();
+    let now = start();
     let link = Link::new(now);
     assert_eq!(link.poll_timeout(), Some(now + HELLO_TIME));
     assert_eq!(link.handle_timeout(now), Ok(()));
@@ -129,7 +128,7 @@ fn logs_are_pulled_when_digests_differ_twice_with_nothing_under_way() {
 }
 
 fn open_pair() -> (Link, Link) {
-    let now = Instant::now();
+    let now = start();
     let (mut one, mut other) = (Link::new(now), Link::new(now));
     let (mut to_one, mut to_other) = (Vec::new(), Vec::new());
     one.write_hello(hello("a"), &mut to_other).unwrap();

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::tests::start;
 use crate::wire::v1::{ByeReason, Frame};
 use crate::{
     DialResult, Epoch, Fault, LinkId, MemberChange, Membership, MembershipConfig, MembershipOutput, NodeKey,
@@ -201,6 +202,48 @@ fn another_cluster_is_refused() {
 }
 
 #[test]
+fn any_mixture_of_crashes_pauses_and_splits_heals() {
+    for seed in 0..100 {
+        let mut sim = Sim::joined(6, seed);
+        let mut clock_ms = 5000;
+        for _ in 0..6 {
+            let victim = sim.random.usize(..6);
+            clock_ms += 1000;
+            match sim.random.u32(..4) {
+                0 => {
+                    sim.crash(victim);
+                    let wait = sim.random.u64(..3000);
+                    sim.run(ms(wait));
+                    // One clock in four is set back.
+                    let clock_ms = if sim.random.u32(..4) == 0 { 10 } else { clock_ms };
+                    sim.start(victim, clock_ms);
+                }
+                1 => {
+                    sim.pause(victim);
+                    let wait = sim.random.u64(..5000);
+                    sim.run(ms(wait));
+                    sim.resume(victim);
+                }
+                2 => {
+                    sim.split = Some((0..6).filter(|_| sim.random.bool()).collect());
+                    let wait = sim.random.u64(..5000);
+                    sim.run(ms(wait));
+                    sim.split = None;
+                }
+                _ => sim.run(ms(500)),
+            }
+        }
+        sim.run(ms(40_000));
+        for node in 0..6 {
+            assert_eq!(sim.up_seen_by(node), sim.others(node), "seed {seed}, node {node}");
+        }
+        assert!(!sim.epochs_went_back, "seed {seed}");
+        let conflict = sim.notices.iter().find(|(_, notice)| *notice == Notice::NameConflict);
+        assert_eq!(conflict, None, "seed {seed}");
+    }
+}
+
+#[test]
 fn a_seed_replays_a_run() {
     let trace = |seed| {
         let mut sim = Sim::joined(5, seed);
@@ -254,7 +297,7 @@ impl Sim {
     fn new(nodes: usize, seed: u64) -> Self {
         let mut sim = Self {
             random: fastrand::Rng::with_seed(seed),
-            now: Instant::now(),
+            now: start(),
             nodes: (0..nodes).map(|_| None).collect(),
             names: (0..nodes).map(|node| format!("n{node}").into()).collect(),
             paused: BTreeSet::new(),
@@ -319,6 +362,8 @@ impl Sim {
         let epoch = Epoch::at_start(clock_ms, self.random.u32(..));
         let process = ProcessId::from_random(self.random.u128(..));
         self.paused.remove(&node);
+        // A new process has seen nothing yet.
+        self.highest_epochs.retain(|(observer, _), _| *observer != node);
         self.nodes[node] = Some(Membership::new(config, epoch, process, self.random.u64(..), self.now));
     }
 

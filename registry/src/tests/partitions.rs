@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::limits::{ChunkLimits, FRAME_BYTES_MAX, LogLimits, WindowLimits};
+use crate::tests::start;
 use crate::wire::v1::{Frame, LogId, Operation, Outcome};
 use crate::wire::{HEADER_BYTES, Header, decode};
 use crate::{
@@ -209,20 +210,53 @@ fn an_unanswered_command_ends_in_doubt() {
 }
 
 #[test]
-fn changes_in_quick_succession_travel_together() {
-    let mut net = Net::new(2);
+fn changes_in_quick_succession_travel_together_and_a_lone_one_at_once() {
+    let mut net = Net::with_chunks(2, ChunkLimits::default());
     net.join_all();
     net.now += Duration::from_secs(1);
-    for number in 0..100 {
+    for number in 0..50 {
         net.nodes[0].put(&service(&number.to_string()), net.now).unwrap();
     }
     // The first went at once, the others wait for each other.
-    let count = |node: &mut Partitions| std::iter::from_fn(|| node.poll_frame()).count();
-    assert_eq!(count(&mut net.nodes[0]), 1);
+    let written = |net: &mut Net| {
+        let peer = net.key(1);
+        let frames: Vec<_> = std::iter::from_fn(|| net.nodes[0].poll_frame()).collect();
+        for (_, frame) in &frames {
+            net.nodes[0].handle_written(peer, frame.frame_bytes());
+        }
+        frames.len()
+    };
+    assert_eq!(written(&mut net), 1);
     let due = net.nodes[0].poll_timeout().unwrap();
     assert_eq!(due, net.now + Duration::from_millis(1));
     net.nodes[0].handle_timeout(due);
-    assert_eq!(count(&mut net.nodes[0]), 99_usize.div_ceil(CHUNK.events_max).min(LIVE_WINDOW_FRAMES));
+    assert_eq!(written(&mut net), 1);
+    assert_eq!(net.nodes[0].poll_timeout(), None);
+    net.nodes[0].put(&service("last"), due + Duration::from_millis(1)).unwrap();
+    assert_eq!(written(&mut net), 1);
+}
+
+#[test]
+fn what_is_under_way_to_a_peer_that_does_not_read_is_bounded_and_goes_on_later() {
+    let mut net = Net::new(2);
+    net.join_all();
+    let mut bytes = 0;
+    for number in 0..900 {
+        net.now += Duration::from_millis(2);
+        net.nodes[0].put(&service(&number.to_string()), net.now).unwrap();
+        bytes += std::iter::from_fn(|| net.nodes[0].poll_frame())
+            .map(|(_, frame)| frame.frame_bytes())
+            .sum::<usize>();
+    }
+    // Both windows, and the frame that went beyond each.
+    assert!((4000..4000 + 2000 + 2 * 600).contains(&bytes), "{bytes}");
+    let peer = net.key(1);
+    // What it lags behind by then is a transfer, which only its credit lets go on.
+    net.nodes[0].handle_written(peer, 4000);
+    assert!(net.nodes[0].poll_frame().is_none());
+    let credit = Frame::Credit { partition: Partition::of_kind(KIND), bytes: 600 };
+    net.nodes[0].handle_frame(peer, &credit, 49, net.now).unwrap();
+    assert!(net.nodes[0].poll_frame().is_some());
 }
 
 #[test]
@@ -269,6 +303,10 @@ struct Net {
 
 impl Net {
     fn new(nodes: usize) -> Self {
+        Self::with_chunks(nodes, CHUNK)
+    }
+
+    fn with_chunks(nodes: usize, chunk: ChunkLimits) -> Self {
         let epochs: Vec<_> = (0..nodes as u64).map(|node| Epoch::at_start(1000 + node, 0)).collect();
         let config = |(node, epoch): (usize, &Epoch)| PartitionsConfig {
             name: name(node),
@@ -276,11 +314,11 @@ impl Net {
             shard: 0,
             shards: 1,
             log: LogLimits { removals_least: 4, removals_most: 4, entries_max: 1000 },
-            chunk: CHUNK,
+            chunk,
             window: WindowLimits { live_bytes: 4000, transfer_bytes: 2000, transfers_bytes: 100_000 },
         };
         let nodes = epochs.iter().enumerate().map(config).map(Partitions::new).collect();
-        Self { nodes, epochs, links: Vec::new(), now: Instant::now() }
+        Self { nodes, epochs, links: Vec::new(), now: start() }
     }
 
     fn key(&self, node: usize) -> NodeKey {
@@ -364,7 +402,7 @@ impl Net {
                     let to = (0..self.nodes.len()).find(|node| self.key(*node) == to).unwrap();
                     let from_key = self.key(from);
                     let to_key = self.key(to);
-                    self.nodes[from].handle_written(to_key, encoded.frame_bytes(), self.now);
+                    self.nodes[from].handle_written(to_key, encoded.frame_bytes());
                     let mut bytes = Vec::new();
                     encoded.write_to(0, &mut bytes);
                     let (header, payload) = bytes.split_first_chunk::<HEADER_BYTES>().unwrap();
@@ -426,5 +464,3 @@ fn chunk_of(origin: NodeKey, epoch: Epoch) -> Frame {
 const KIND: &[u8] = b"kind";
 const TIMEOUT: Duration = Duration::from_secs(5);
 const CHUNK: ChunkLimits = ChunkLimits { events_max: 3, bytes: 1 << 20 };
-/// Far more than what the windows let out before anything was written or credited.
-const LIVE_WINDOW_FRAMES: usize = 9;
