@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use crate::limits::{
     CLASSES, HELLO_TIME, ID_BYTES_MAX, INBOX_BYTES_MAX, KIND_BYTES_MAX, METADATA_BYTES_MAX,
-    PUTS_PER_DELTA_MAX, WEIGHT_MAX,
+    PUTS_PER_DELTA_MAX, SEAL_VERSIONS_MAX, WEIGHT_MAX,
 };
 use crate::{Partition, Version};
 
@@ -98,6 +98,9 @@ pub enum MalformedChunk {
         /// How many there are.
         events: usize,
     },
+    /// More versions than a part of a Seal may list.
+    #[error("more than {SEAL_VERSIONS_MAX} versions in one part of a Seal")]
+    TooManyVersions,
     /// An entry of another partition.
     #[error("an entry of partition {} in a chunk of partition {}", found.get(), expected.get())]
     Partition {

@@ -1,7 +1,7 @@
 //! What one peer has been sent of one log, and what it is to get next.
 
 use crate::fault::{self, Fault};
-use crate::limits::ChunkLimits;
+use crate::limits::{ChunkLimits, PUTS_PER_DELTA_MAX, SEAL_VERSIONS_MAX};
 use crate::slot_index::EMPTY;
 use crate::{Delta, Log, Seal, Version};
 
@@ -99,5 +99,6 @@ struct Sealing {
 
 /// Versions in one part of a Seal. In a busy log each takes two bytes, in the worst case nine.
 fn seal_versions(limits: &ChunkLimits) -> usize {
-    if limits.events_max < crate::limits::PUTS_PER_DELTA_MAX { limits.events_max } else { limits.bytes / 2 }
+    let versions = if limits.events_max < PUTS_PER_DELTA_MAX { limits.events_max } else { limits.bytes / 2 };
+    versions.min(SEAL_VERSIONS_MAX)
 }

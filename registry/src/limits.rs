@@ -16,6 +16,8 @@ pub const WEIGHT_MAX: u8 = 8;
 pub const CLASSES: u8 = 6;
 /// Most puts, and most removals, in one delta. A constant of the wire.
 pub const PUTS_PER_DELTA_MAX: usize = 4096;
+/// Most versions in one part of a Seal; they take 1 MiB of memory. A constant of the wire.
+pub const SEAL_VERSIONS_MAX: usize = 131_072;
 /// Highest version of a log that a frame may name. A writer at a change a nanosecond reaches it in 146 years.
 pub const VERSION_MAX: u64 = 1 << 62;
 

@@ -280,12 +280,9 @@ impl Log {
         if seal.low > done {
             return Err(ChunkError::Gap { from: seal.low, have: done });
         }
-        let dead = self.dead_under(seal).inspect_err(|error| {
-            debug_assert!(matches!(error, ChunkError::SealMissing { .. }));
-        });
-        let dead = match dead {
+        let dead = match self.dead_under(seal) {
             Ok(dead) => dead,
-            Err(ChunkError::SealMissing { version, .. }) => {
+            Err(version) => {
                 self.sealing = None;
                 self.seal_failures += 1;
                 let restarted = self.seal_failures >= SEAL_FAILURES_MAX;
@@ -294,7 +291,6 @@ impl Log {
                 }
                 return Err(ChunkError::SealMissing { version, restarted });
             }
-            Err(error) => return Err(error),
         };
         for at in dead {
             if let Some(service) = self.take(at) {
@@ -443,8 +439,8 @@ impl Log {
         }
     }
 
-    /// The slots in the range of a Seal that it does not list.
-    fn dead_under(&self, seal: &Seal) -> Result<Vec<u32>, ChunkError> {
+    /// The slots in the range of a Seal that it does not list; or the first version that it lists and is not here.
+    fn dead_under(&self, seal: &Seal) -> Result<Vec<u32>, Version> {
         let mut dead = Vec::new();
         let mut live = seal.live.iter().copied().peekable();
         let mut at = self.first_after(seal.low, EMPTY);
@@ -462,9 +458,7 @@ impl Log {
             at = slot.next;
         }
         match live.next() {
-            Some(version) if !fault::is_built_in(Fault::SealIgnoresMissing) => {
-                Err(ChunkError::SealMissing { version, restarted: false })
-            }
+            Some(version) if !fault::is_built_in(Fault::SealIgnoresMissing) => Err(version),
             _ => Ok(dead),
         }
     }

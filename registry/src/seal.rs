@@ -1,7 +1,7 @@
 //! The set of live versions in a range: it tells a receiver what to delete when the removals are forgotten.
 
 use crate::delta::ascend;
-use crate::limits::VERSION_MAX;
+use crate::limits::{SEAL_VERSIONS_MAX, VERSION_MAX};
 use crate::{MalformedChunk, Version};
 
 /// All versions in (`low`, `high`] that are still live; parts from 0 to `target` make a whole Seal.
@@ -62,10 +62,10 @@ impl Seal {
     ///
     /// # Errors
     ///
-    /// If a distance is cut, zero, written longer than it must be, or leads beyond `high`.
+    /// If a distance is cut, zero, written longer than it must be, or leads beyond `high`, or there are too many.
     pub fn unpack_live(low: Version, high: Version, packed: &[u8]) -> Result<Vec<Version>, MalformedChunk> {
         // One version takes at least one byte, so memory follows what was received.
-        let mut live = Vec::with_capacity(packed.len());
+        let mut live = Vec::with_capacity(packed.len().min(SEAL_VERSIONS_MAX));
         let mut version = low;
         let mut at = 0;
         while at < packed.len() {
@@ -89,6 +89,9 @@ impl Seal {
             }
             version =
                 version.checked_add(distance).filter(|next| *next > version && *next <= high).ok_or(bad)?;
+            if live.len() >= SEAL_VERSIONS_MAX {
+                return Err(MalformedChunk::TooManyVersions);
+            }
             live.push(version);
         }
         Ok(live)
@@ -124,6 +127,13 @@ mod tests {
                 prop_assert_eq!(seal.packed_live(), bytes);
             }
         }
+    }
+
+    #[test]
+    fn a_part_lists_a_bounded_number_of_versions() {
+        let unpack = |bytes: usize| Seal::unpack_live(0, VERSION_MAX, &vec![1; bytes]).map(|live| live.len());
+        assert_eq!(unpack(SEAL_VERSIONS_MAX), Ok(SEAL_VERSIONS_MAX));
+        assert_eq!(unpack(SEAL_VERSIONS_MAX + 1), Err(MalformedChunk::TooManyVersions));
     }
 
     #[test]

@@ -19,7 +19,9 @@ use crate::{
 const CONNECTIONS: u64 = 4;
 /// Bytes that a server pours out at most in one connection.
 const POURED_BYTES: usize = 64 << 20;
-/// What the process may grow by meanwhile; other tests run in it too.
+/// Bytes that one connection may bring before it is given up: the longest greeting, and some reads.
+const RECEIVED_BYTES_MAX: u64 = 2 << 20;
+/// What the process may grow by meanwhile; other tests run in it too, so this is but a guard.
 const GROWTH_BYTES_MAX: usize = 400 << 20;
 
 /// A node with a rude cluster and a real one: connects to the rude one again and again, while every
@@ -65,6 +67,7 @@ fn endures(rude: impl Fn(TcpStream) -> io::Result<()> + Send + Sync + 'static) -
     );
     assert!(peak < before + GROWTH_BYTES_MAX, "from {before} to {peak} bytes");
     assert!(link.tries >= CONNECTIONS, "{link:?}");
+    assert!(link.received_bytes <= link.tries * RECEIVED_BYTES_MAX, "{link:?}");
     node.end();
     link
 }

@@ -45,10 +45,10 @@ impl Partitions {
         self.frames.retain(|(to, _)| *to != peer);
     }
 
-    /// So many bytes of this shard's live frames were written to the peer's socket.
-    pub fn handle_written(&mut self, peer: NodeKey, live_bytes: usize) {
-        if let Some(peer) = self.peers.get_mut(&peer) {
-            peer.live_bytes = peer.live_bytes.saturating_sub(live_bytes);
+    /// A frame of this shard was written to the peer's socket: there is room for more changes.
+    pub fn handle_written(&mut self, peer: NodeKey, frame: &Encoded) {
+        if let Some(peer) = self.peers.get_mut(&peer).filter(|_| frame.is_live()) {
+            peer.live_bytes = peer.live_bytes.saturating_sub(frame.frame_bytes());
         }
         self.send_lagging();
     }
@@ -166,7 +166,9 @@ impl Partitions {
                     let chunk = after.next_chunk(log, &self.config.chunk)?;
                     let kind = ChunkKind::of_chunk(&chunk);
                     // A chunk ends at its limit of bytes, far below that of a frame.
-                    shared.push((cursor, after, Encoded::new(&frame_of(id, chunk)).ok()?, kind));
+                    let encoded = Encoded::new(&frame_of(id, chunk)).ok()?;
+                    let encoded = if kind == ChunkKind::Live { encoded.into_live() } else { encoded };
+                    shared.push((cursor, after, encoded, kind));
                     Some(shared.len() - 1)
                 });
                 let Some((_, after, encoded, its_kind)) = at.map(|at| &shared[at]) else { break };

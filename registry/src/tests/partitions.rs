@@ -222,7 +222,7 @@ fn changes_in_quick_succession_travel_together_and_a_lone_one_at_once() {
         let peer = net.key(1);
         let frames: Vec<_> = std::iter::from_fn(|| net.nodes[0].poll_frame()).collect();
         for (_, frame) in &frames {
-            net.nodes[0].handle_written(peer, frame.frame_bytes());
+            net.nodes[0].handle_written(peer, frame);
         }
         frames.len()
     };
@@ -240,19 +240,22 @@ fn changes_in_quick_succession_travel_together_and_a_lone_one_at_once() {
 fn what_is_under_way_to_a_peer_that_does_not_read_is_bounded_and_goes_on_later() {
     let mut net = Net::new(2);
     net.join_all();
-    let mut bytes = 0;
+    let (mut bytes, mut unwritten) = (0, Vec::new());
     for number in 0..900 {
         net.now += Duration::from_millis(2);
         net.nodes[0].put(&service(&number.to_string()), net.now).unwrap();
-        bytes += std::iter::from_fn(|| net.nodes[0].poll_frame())
-            .map(|(_, frame)| frame.frame_bytes())
-            .sum::<usize>();
+        for (_, frame) in std::iter::from_fn(|| net.nodes[0].poll_frame()) {
+            bytes += frame.frame_bytes();
+            unwritten.push(frame);
+        }
     }
     // Both windows, and the frame that went beyond each.
     assert!((4000..4000 + 2000 + 2 * 600).contains(&bytes), "{bytes}");
     let peer = net.key(1);
     // What it lags behind by then is a transfer, which only its credit lets go on.
-    net.nodes[0].handle_written(peer, 4000);
+    for frame in &unwritten {
+        net.nodes[0].handle_written(peer, frame);
+    }
     assert!(net.nodes[0].poll_frame().is_none());
     let credit = Frame::Credit { partition: Partition::of_kind(KIND), bytes: 600 };
     net.nodes[0].handle_frame(peer, &credit, 49, net.now).unwrap();
@@ -402,7 +405,7 @@ impl Net {
                     let to = (0..self.nodes.len()).find(|node| self.key(*node) == to).unwrap();
                     let from_key = self.key(from);
                     let to_key = self.key(to);
-                    self.nodes[from].handle_written(to_key, encoded.frame_bytes());
+                    self.nodes[from].handle_written(to_key, &encoded);
                     let mut bytes = Vec::new();
                     encoded.write_to(0, &mut bytes);
                     let (header, payload) = bytes.split_first_chunk::<HEADER_BYTES>().unwrap();

@@ -123,6 +123,7 @@ pub struct Encoded {
     partition: u8,
     payload: Arc<[u8]>,
     checksum: u32,
+    live: bool,
 }
 
 impl Encoded {
@@ -144,7 +145,19 @@ impl Encoded {
             partition: frame.partition(),
             payload: payload.into(),
             checksum,
+            live: false,
         })
+    }
+
+    /// The same frame, which counts against the window of live changes until it is written.
+    pub(crate) fn into_live(mut self) -> Self {
+        self.live = true;
+        self
+    }
+
+    /// Whether it counts against the window of live changes.
+    pub(crate) fn is_live(&self) -> bool {
+        self.live
     }
 
     /// The payload, to be sent behind the header.
