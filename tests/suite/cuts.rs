@@ -58,7 +58,7 @@ fn cut_at_any_byte(seed: u64) {
     let limits = Mutex::new(fastrand::Rng::with_seed(seed));
     let proxy = cutting_proxy(&servers.servers(0)[0], move |number| {
         // The first bytes of a connection are its CONNECT: some cuts fall into the handshake.
-        let limits = limits.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut limits = limits.lock().unwrap_or_else(PoisonError::into_inner);
         if number < CUTS { limits.u64(1..1_000_000) } else { u64::MAX }
     });
     let subscriber = TestNode::start(servers.builder(), 1);

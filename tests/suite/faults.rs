@@ -16,8 +16,8 @@ use crate::support::{TestNode, assert_balanced, on_one_shard, permit, topic_on, 
 /// Guard on a reconnect that takes some hundred milliseconds at most.
 const RECONNECT_GUARD: Duration = Duration::from_secs(10);
 
-/// The payloads that a subscription got, in order.
-type Received = Arc<Mutex<Vec<Vec<u8>>>>;
+/// The payloads that a subscription got, in order, and when.
+type Received = Arc<Mutex<Vec<(Instant, Vec<u8>)>>>;
 
 fn impatient(mut builder: Builder) -> Builder {
     builder.config_mut().connection.reconnect.max = Duration::from_millis(100);
@@ -30,7 +30,10 @@ fn collect(node: &TestNode, topic: &str) -> Received {
     let (collected, topic) = (Arc::clone(&received), topic.to_owned());
     node.on(0, async move |shard: Shard| {
         let take = move |view: croupier::MessageView<'_>| {
-            collected.lock().unwrap_or_else(PoisonError::into_inner).push(view.payload().to_vec());
+            collected
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push((Instant::now(), view.payload().to_vec()));
         };
         let guard = shard.subscribe_with(topic, take).await.unwrap();
         shard.spawn(async move {
@@ -47,27 +50,51 @@ fn count(received: &Received) -> usize {
 
 fn numbers(received: &Received) -> Vec<u64> {
     let received = received.lock().unwrap_or_else(PoisonError::into_inner);
-    received.iter().map(|payload| str::from_utf8(payload).unwrap().parse().unwrap()).collect()
+    received.iter().map(|(_, payload)| str::from_utf8(payload).unwrap().parse().unwrap()).collect()
+}
+
+/// What a load has published so far.
+struct Load {
+    published: AtomicU64,
+    /// When each number was published.
+    sent: Mutex<Vec<Instant>>,
+}
+
+/// The 99th percentile of the time from publish to handler, over what was published between the two.
+fn p99(load: &Load, received: &Received, from: Instant, to: Instant) -> Duration {
+    let sent = load.sent.lock().unwrap_or_else(PoisonError::into_inner);
+    let numbers = numbers(received);
+    let received = received.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut waits: Vec<Duration> = numbers
+        .iter()
+        .zip(received.iter())
+        .map(|(number, (at, _))| (sent[*number as usize], *at))
+        .filter(|(sent, _)| (from..to).contains(sent))
+        .map(|(sent, at)| at - sent)
+        .collect();
+    waits.sort_unstable();
+    waits[waits.len() * 99 / 100]
 }
 
 /// Publishes numbers from 0 on, some ten thousand a second, until told to stop.
-fn publish_numbers(node: &TestNode, topic: String, stop: &Arc<AtomicBool>) -> Arc<AtomicU64> {
-    let published = Arc::new(AtomicU64::new(0));
-    let (counted, stop) = (Arc::clone(&published), Arc::clone(stop));
+fn publish_numbers(node: &TestNode, topic: String, stop: &Arc<AtomicBool>) -> Arc<Load> {
+    let load = Arc::new(Load { published: AtomicU64::new(0), sent: Mutex::default() });
+    let (counted, stop) = (Arc::clone(&load), Arc::clone(stop));
     node.on(0, async move |shard: Shard| {
         let publisher = shard.clone();
         shard.spawn(async move {
             while !stop.load(Ordering::Acquire) {
                 for _ in 0..10 {
-                    let number = counted.load(Ordering::Relaxed);
+                    let number = counted.published.load(Ordering::Relaxed);
+                    counted.sent.lock().unwrap_or_else(PoisonError::into_inner).push(Instant::now());
                     publisher.publish(&topic, number.to_string()).unwrap();
-                    counted.store(number + 1, Ordering::Release);
+                    counted.published.store(number + 1, Ordering::Release);
                 }
                 publisher.sleep(Duration::from_millis(1)).await;
             }
         });
     });
-    published
+    load
 }
 
 #[test]
@@ -78,8 +105,9 @@ fn a_killed_cluster_comes_back_with_every_fate_accounted_for_and_the_others_lose
     let topics = ["c1", "c2", "c3"].map(|cluster| topic_on(&node.handle, cluster, "load"));
     let received = topics.each_ref().map(|topic| collect(&node, topic));
     let stop = Arc::new(AtomicBool::new(false));
-    let published = topics.each_ref().map(|topic| publish_numbers(&node, topic.clone(), &stop));
-    wait_for("load", || (count(&received[1]) > 1000).then_some(()));
+    let begun = Instant::now();
+    let loads = topics.each_ref().map(|topic| publish_numbers(&node, topic.clone(), &stop));
+    wait_for("load", || (count(&received[1]) > 10_000).then_some(()));
 
     let killed = Instant::now();
     servers.kill(1, 0).unwrap();
@@ -94,8 +122,8 @@ fn a_killed_cluster_comes_back_with_every_fate_accounted_for_and_the_others_lose
     assert_eq!((down.connects, down.written), (1, 0), "{down:?}");
     assert!(down.queued > 0, "{down:?}");
 
+    let restarted = Instant::now();
     let handle = node.handle.clone();
-    let begun = Instant::now();
     let watching = thread::spawn(move || {
         let is_back = || {
             let stats = handle.stats();
@@ -105,12 +133,12 @@ fn a_killed_cluster_comes_back_with_every_fate_accounted_for_and_the_others_lose
         Instant::now()
     });
     servers.restart(1, 0).unwrap();
-    let answered = begun.elapsed();
-    let connected = watching.join().unwrap() - begun;
+    let answered = restarted.elapsed();
+    let connected = watching.join().unwrap() - restarted;
     println!("restarted: the server answered after {answered:?}, the link was connected after {connected:?}");
     assert!(connected < answered + RECONNECT_GUARD, "{connected:?}");
 
-    let resumed = published[1].load(Ordering::Acquire);
+    let resumed = loads[1].published.load(Ordering::Acquire);
     wait_for("load after the restart", || {
         numbers(&received[1]).last().is_some_and(|last| *last > resumed + 1000).then_some(())
     });
@@ -121,7 +149,7 @@ fn a_killed_cluster_comes_back_with_every_fate_accounted_for_and_the_others_lose
     });
     for (cluster, index) in [("c1", 0), ("c2", 1), ("c3", 2)] {
         let link = node.link(0, cluster);
-        let published = published[index].load(Ordering::Acquire);
+        let published = loads[index].published.load(Ordering::Acquire);
         let got = numbers(&received[index]);
         assert_balanced(&link);
         assert_eq!(
@@ -137,6 +165,9 @@ fn a_killed_cluster_comes_back_with_every_fate_accounted_for_and_the_others_lose
             assert!(lost <= link.in_doubt, "{lost} lost, {} in doubt", link.in_doubt);
         } else {
             assert_eq!((link.connects, link.disconnects, link.in_doubt, lost), (1, 0, 0, 0), "{link:?}");
+            let before = p99(&loads[index], &received[index], begun, killed);
+            let during = p99(&loads[index], &received[index], killed, restarted);
+            println!("{cluster}: p99 {before:?} before the fault, {during:?} during it");
         }
     }
     node.end();
@@ -266,7 +297,7 @@ fn a_server_that_stands_still_for_half_a_second_costs_no_message_and_no_connecti
     let topics = ["c1", "c2"].map(|cluster| topic_on(&node.handle, cluster, "still"));
     let received = topics.each_ref().map(|topic| collect(&node, topic));
     let stop = Arc::new(AtomicBool::new(false));
-    let published = topics.each_ref().map(|topic| publish_numbers(&node, topic.clone(), &stop));
+    let loads = topics.each_ref().map(|topic| publish_numbers(&node, topic.clone(), &stop));
     wait_for("load", || (count(&received[0]) > 100).then_some(()));
     servers.pause(0, 0).unwrap();
     let before = count(&received[1]);
@@ -276,7 +307,7 @@ fn a_server_that_stands_still_for_half_a_second_costs_no_message_and_no_connecti
     assert_balanced(&paused);
     assert!(count(&received[1]) > before, "the other cluster goes on meanwhile");
     servers.resume(0, 0).unwrap();
-    let resumed = published[0].load(Ordering::Acquire);
+    let resumed = loads[0].published.load(Ordering::Acquire);
     wait_for("load after the pause", || (count(&received[0]) as u64 > resumed).then_some(()));
     stop.store(true, Ordering::Release);
     node.on(0, async |shard: Shard| {
@@ -285,7 +316,7 @@ fn a_server_that_stands_still_for_half_a_second_costs_no_message_and_no_connecti
     });
     for (index, cluster) in ["c1", "c2"].into_iter().enumerate() {
         let link = node.link(0, cluster);
-        let published = published[index].load(Ordering::Acquire);
+        let published = loads[index].published.load(Ordering::Acquire);
         assert_eq!(numbers(&received[index]), (0..published).collect::<Vec<_>>());
         assert_eq!((link.connects, link.disconnects, link.processed), (1, 0, published));
     }
