@@ -7,7 +7,7 @@ use std::{
 
 use croupier::{HandlerGuard, Shard, Subscription, testing::LocalCluster};
 
-use crate::support::{on_one_shard, permit};
+use crate::support::{GUARD, on_one_shard, permit};
 
 /// Messages of one round; many of them share a read.
 const MESSAGES: u64 = 1000;
@@ -47,6 +47,27 @@ fn a_handler_publishes_on_the_link_it_is_called_from() {
         publish_numbered(&shard, "call").await;
         shard.flush().await.unwrap();
         assert_eq!(echoed.get(), MESSAGES);
+    });
+}
+
+#[test]
+fn a_handler_hears_what_it_publishes_after_its_own_subscribe() {
+    test(async |shard: Shard| {
+        let made: Rc<RefCell<Option<Subscription>>> = Rc::default();
+        let (kept, verbs) = (Rc::clone(&made), shard.clone());
+        let _guard = shard
+            .subscribe_with("call", move |_| {
+                *kept.borrow_mut() = Some(verbs.subscribe_unconfirmed("late").unwrap());
+                verbs.publish("late", "at once").unwrap();
+            })
+            .await
+            .unwrap();
+        shard.publish("call", "").unwrap();
+        shard.flush().await.unwrap();
+        shard.flush().await.unwrap();
+        let mut late = made.borrow_mut().take().unwrap();
+        let heard = shard.timeout(GUARD, late.next()).await.unwrap().unwrap();
+        assert_eq!(heard.payload(), b"at once");
     });
 }
 

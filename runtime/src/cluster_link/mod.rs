@@ -1,9 +1,9 @@
 //! A shard's link to one cluster: what the shard's verbs do to it, and the cells that its task shares
 //! with them.
 //!
-//! The write half ([`Outbox`]) and the read half (the subscriptions) are separate cells. While a
-//! chunk is being dispatched the subscriptions are borrowed, so a handler that publishes touches
-//! another cell, and one that subscribes or drops leaves a [`Change`] for the end of the turn.
+//! The write half ([`Outbox`]) and the read half (the subscriptions) are separate cells, and neither
+//! is borrowed while a handler runs: a message goes to the list of receivers as it was when the
+//! message was looked up. So a handler may use every verb, and each takes effect at once.
 
 mod barrier;
 mod connector;
@@ -66,15 +66,9 @@ pub(crate) enum LinkStatus {
 
 /// One SUB on the wire and who shares it.
 enum Wire {
-    Receivers(Vec<Rc<Receiver>>),
+    /// A dispatch holds on to the list; who changes it meanwhile changes a copy.
+    Receivers(Rc<Vec<Rc<Receiver>>>),
     Inbox,
-}
-
-/// A change to the subscriptions that came up while they were in use.
-enum Change {
-    Add { receiver: Rc<Receiver>, queue: Option<QueueGroup> },
-    Remove { receiver: Rc<Receiver> },
-    Deny { subject: Bytes, queue: Option<Bytes> },
 }
 
 /// Where replies come. Its SUB is written ahead of the first request.
@@ -114,7 +108,6 @@ pub(crate) struct Link {
     subscriptions: RefCell<Subscriptions<Wire>>,
     /// The shared SUB of each subject that is subscribed without a queue group.
     shared: RefCell<HashMap<Subject, Sid>>,
-    changes: RefCell<Vec<Change>>,
     requests: RefCell<Requests<Rc<Reply>>>,
     inbox: Inbox,
     barriers: RefCell<Barriers>,
@@ -142,7 +135,6 @@ impl Link {
             node: Arc::clone(node),
             subscriptions: RefCell::new(subscriptions),
             shared: RefCell::new(HashMap::new()),
-            changes: RefCell::new(Vec::new()),
             requests: RefCell::new(Requests::new(REQUESTS_MAX)),
             inbox,
             barriers: RefCell::new(Barriers::default()),
@@ -304,28 +296,16 @@ impl Link {
         if let Some(reason) = self.end.get() {
             return Err(SubscribeError::Disconnected { cluster: self.cluster.clone(), reason });
         }
-        match self.subscriptions.try_borrow_mut() {
-            Ok(mut subscriptions) => self.add(&mut subscriptions, receiver, queue)?,
-            Err(_) => self
-                .changes
-                .borrow_mut()
-                .push(Change::Add { receiver: Rc::clone(receiver), queue: queue.cloned() }),
-        }
+        self.add(&mut self.subscriptions.borrow_mut(), receiver, queue)?;
         self.schedule();
         Ok(())
     }
 
     /// Takes the receiver off; it gets nothing any more.
     pub(crate) fn detach(&self, receiver: &Rc<Receiver>) {
-        match self.subscriptions.try_borrow_mut() {
-            Ok(mut subscriptions) => {
-                let removed = self.remove(&mut subscriptions, receiver);
-                drop(subscriptions);
-                // The handler's own state goes with it, and may do anything when it is dropped.
-                drop(removed);
-            }
-            Err(_) => self.changes.borrow_mut().push(Change::Remove { receiver: Rc::clone(receiver) }),
-        }
+        let removed = self.remove(&mut self.subscriptions.borrow_mut(), receiver);
+        // A handler's own state goes with it, and may do anything when it is dropped.
+        drop(removed);
         self.schedule();
     }
 
@@ -342,11 +322,11 @@ impl Link {
             && let Some(subscribed) = subscriptions.get_mut(*sid)
             && let Wire::Receivers(receivers) = &mut subscribed.value
         {
-            receivers.push(Rc::clone(receiver));
+            Rc::make_mut(receivers).push(Rc::clone(receiver));
             receiver.add_place(self.index, *sid);
             return Ok(());
         }
-        let wire = Wire::Receivers(vec![Rc::clone(receiver)]);
+        let wire = Wire::Receivers(Rc::new(vec![Rc::clone(receiver)]));
         let sid = subscriptions
             .insert(subject.clone(), queue.cloned(), wire)
             .map_err(|full| SubscribeError::TooMany { cluster: self.cluster.clone(), limit: full.max })?;
@@ -370,7 +350,7 @@ impl Link {
         let subscribed = subscriptions.get_mut(sid)?;
         let Wire::Receivers(receivers) = &mut subscribed.value else { return None };
         let index = receivers.iter().position(|known| Rc::ptr_eq(known, receiver))?;
-        let removed = receivers.swap_remove(index);
+        let removed = Rc::make_mut(receivers).swap_remove(index);
         if receivers.is_empty() {
             self.forget(subscriptions, sid);
             if self.status.get() == LinkStatus::Connected {
@@ -444,7 +424,7 @@ impl Link {
             if let Some(subscribed) = subscriptions.get_mut(sid)
                 && let Wire::Receivers(receivers) = &mut subscribed.value
             {
-                gone.append(receivers);
+                gone.append(Rc::make_mut(receivers));
             }
             self.forget(&mut subscriptions, sid);
         }
@@ -543,27 +523,21 @@ impl Link {
 
     /// Hands one message to everybody who subscribes to it.
     #[inline]
-    fn dispatch(
-        self: &Rc<Self>,
-        subscriptions: &Subscriptions<Wire>,
-        frame: MessageFrame<'_>,
-        chunk: &Bytes,
-    ) {
-        match subscriptions.get(frame.sid).map(|subscribed| &subscribed.value) {
-            Some(Wire::Receivers(receivers)) => {
-                // Who shares a SUB shares its subject.
-                let literal = receivers.first().and_then(|receiver| receiver.literal());
-                let arrival = Arrival::new(frame, chunk, literal, self);
-                for receiver in receivers {
-                    let delivered = receiver.deliver(&arrival);
-                    if delivered != Delivered::Taken || receiver.is_closed() {
-                        self.not_simply_taken(receiver, delivered);
-                    }
-                }
-            }
-            Some(Wire::Inbox) => self.complete_request(&frame, chunk),
+    fn dispatch(self: &Rc<Self>, frame: MessageFrame<'_>, chunk: &Bytes) {
+        let receivers = match self.subscriptions.borrow().get(frame.sid).map(|subscribed| &subscribed.value) {
+            Some(Wire::Receivers(receivers)) => Rc::clone(receivers),
+            Some(Wire::Inbox) => return self.complete_request(&frame, chunk),
             // Sent before the server knew of the UNSUB.
-            None => add(&self.counters.stray, 1),
+            None => return add(&self.counters.stray, 1),
+        };
+        // Who shares a SUB shares its subject.
+        let literal = receivers.first().and_then(|receiver| receiver.literal());
+        let arrival = Arrival::new(frame, chunk, literal, self);
+        for receiver in &*receivers {
+            let delivered = receiver.deliver(&arrival);
+            if delivered != Delivered::Taken || receiver.is_closed() {
+                self.not_simply_taken(receiver, delivered);
+            }
         }
     }
 
@@ -586,7 +560,7 @@ impl Link {
             Delivered::Taken | Delivered::Closed => {}
         }
         if receiver.is_closed() {
-            self.changes.borrow_mut().push(Change::Remove { receiver: Rc::clone(receiver) });
+            self.detach(receiver);
         }
     }
 
@@ -605,51 +579,27 @@ impl Link {
         });
     }
 
-    /// Carries out what came up while the subscriptions were in use.
-    fn apply_changes(&self) {
-        if self.changes.borrow().is_empty() {
-            return;
-        }
-        let changes = std::mem::take(&mut *self.changes.borrow_mut());
-        let mut gone = Vec::new();
-        let mut subscriptions = self.subscriptions.borrow_mut();
-        for change in changes {
-            match change {
-                Change::Add { receiver, queue } => {
-                    if receiver.is_closed() {
-                        gone.push(receiver);
-                    } else if let Err(error) = self.add(&mut subscriptions, &receiver, queue.as_ref()) {
-                        tracing::error!(topic = %receiver.topic(), %error, "a subscription cannot be made");
-                        receiver.close();
-                        gone.push(receiver);
-                    }
-                }
-                Change::Remove { receiver } => {
-                    gone.extend(self.remove(&mut subscriptions, &receiver));
-                    gone.push(receiver);
-                }
-                Change::Deny { subject, queue } => {
-                    let denied = subscriptions.iter().find_map(|(sid, subscribed)| {
-                        let same_queue =
-                            subscribed.queue.as_ref().map(QueueGroup::as_bytes) == queue.as_deref();
-                        (same_queue && subscribed.subject.as_bytes() == subject.as_ref()).then_some(sid)
-                    });
-                    let Some(sid) = denied else { continue };
-                    if let Some(subscribed) = subscriptions.get_mut(sid)
-                        && let Wire::Receivers(receivers) = &mut subscribed.value
-                    {
-                        gone.append(receivers);
-                    }
-                    self.forget(&mut subscriptions, sid);
-                    for receiver in &gone {
-                        receiver.take_place(self.index);
-                        receiver.deny(self.cluster.clone());
-                    }
-                }
+    /// Ends the subscription that the server forbids.
+    fn deny(&self, subject: &[u8], queue: Option<&[u8]>) {
+        let mut denied = Vec::new();
+        {
+            let mut subscriptions = self.subscriptions.borrow_mut();
+            let Some(sid) = subscriptions.iter().find_map(|(sid, subscribed)| {
+                let same_queue = subscribed.queue.as_ref().map(QueueGroup::as_bytes) == queue;
+                (same_queue && subscribed.subject.as_bytes() == subject).then_some(sid)
+            }) else {
+                return;
+            };
+            if let Some(subscribed) = subscriptions.get_mut(sid)
+                && let Wire::Receivers(receivers) = &mut subscribed.value
+            {
+                denied.append(Rc::make_mut(receivers));
             }
+            self.forget(&mut subscriptions, sid);
         }
-        drop(subscriptions);
-        // Handlers go here, when no cell is borrowed: what they own may call back.
-        drop(gone);
+        for receiver in denied {
+            receiver.take_place(self.index);
+            receiver.deny(self.cluster.clone());
+        }
     }
 }

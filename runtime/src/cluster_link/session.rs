@@ -10,7 +10,7 @@ use std::{
 
 use croupier_protocol::{Connection, ConnectionError, Event, PermissionAction, Progress, ServerError};
 
-use super::{Change, Link, LinkStatus, outbox::Sent, read_buffer::ReadBuffer};
+use super::{Link, LinkStatus, outbox::Sent, read_buffer::ReadBuffer};
 use crate::{
     RequestError,
     stats::{add, store},
@@ -135,42 +135,32 @@ impl<'l> Session<'l> {
         let lent = self.buffer.lend();
         let mut at = lent.start;
         let mut messages = 0;
-        let outcome = {
-            let subscriptions = self.link.subscriptions.borrow();
-            loop {
-                while let Some((frame, consumed)) = self.connection.handle_message(&lent.chunk[at..lent.end])
-                {
+        let outcome = loop {
+            while let Some((frame, consumed)) = self.connection.handle_message(&lent.chunk[at..lent.end]) {
+                at += consumed;
+                messages += 1;
+                self.link.dispatch(frame, &lent.chunk);
+            }
+            match self.connection.handle_input(&lent.chunk[at..lent.end], now) {
+                Ok(Progress::Event { event: Event::Message(frame), consumed }) => {
                     at += consumed;
                     messages += 1;
-                    self.link.dispatch(&subscriptions, frame, &lent.chunk);
+                    self.link.dispatch(frame, &lent.chunk);
                 }
-                match self.connection.handle_input(&lent.chunk[at..lent.end], now) {
-                    Ok(Progress::Event { event: Event::Message(frame), consumed }) => {
-                        at += consumed;
-                        messages += 1;
-                        self.link.dispatch(&subscriptions, frame, &lent.chunk);
+                Ok(Progress::Event { event, consumed }) => {
+                    at += consumed;
+                    if let Err(end) =
+                        handle_event(self.link, &mut self.connection, &mut self.is_ready, event, now)
+                    {
+                        break Err(end);
                     }
-                    Ok(Progress::Event { event, consumed }) => {
-                        at += consumed;
-                        if let Err(end) = handle_event(
-                            self.link,
-                            &mut self.connection,
-                            &mut self.is_ready,
-                            &subscriptions,
-                            event,
-                            now,
-                        ) {
-                            break Err(end);
-                        }
-                    }
-                    Ok(Progress::Incomplete { needed }) => break Ok(needed),
-                    Err(error) => break Err(SessionEnd::Protocol(error)),
                 }
+                Ok(Progress::Incomplete { needed }) => break Ok(needed),
+                Err(error) => break Err(SessionEnd::Protocol(error)),
             }
         };
         add(&self.link.counters.received, messages);
         self.buffer.give_back(lent, at, *outcome.as_ref().unwrap_or(&0));
-        self.link.apply_changes();
         outcome.map(drop)
     }
 
@@ -252,7 +242,6 @@ fn handle_event(
     link: &Rc<Link>,
     connection: &mut Connection,
     is_ready: &mut bool,
-    subscriptions: &croupier_protocol::Subscriptions<super::Wire>,
     event: Event<'_>,
     now: Instant,
 ) -> Result<(), SessionEnd> {
@@ -272,7 +261,7 @@ fn handle_event(
         }
         Event::Ready(_) => {
             *is_ready = true;
-            let ahead = link.resubscribe(subscriptions);
+            let ahead = link.resubscribe(&link.subscriptions.borrow());
             let discarded = link.outbox.borrow_mut().open(&ahead, payload_bytes_max(link, connection));
             if discarded > 0 {
                 tracing::warn!(cluster = %link.cluster, shard = link.shard, discarded,
@@ -296,7 +285,7 @@ fn handle_event(
             if let ServerError::PermissionsViolation { action: PermissionAction::Subscribe, subject, queue } =
                 error
             {
-                link.changes.borrow_mut().push(Change::Deny { subject, queue });
+                link.deny(&subject, queue.as_deref());
             }
         }
         // The first is answered by `poll_transmit`; the others mean nothing.
