@@ -235,11 +235,8 @@ impl Link {
     ) -> Result<Message, RequestError> {
         let cluster = || self.cluster.clone();
         let begun = Instant::now();
-        let first_try =
-            self.status_changed.until(|| (self.status.get() != LinkStatus::Connecting).then_some(()));
-        if crate::time::timeout(timeout, first_try).await.is_err()
-            || self.status.get() != LinkStatus::Connected
-        {
+        let tried = crate::time::timeout(timeout, self.first_try()).await;
+        if !matches!(tried, Ok(LinkStatus::Connected)) {
             return Err(RequestError::Disconnected { cluster: cluster(), sent: false });
         }
         let reply = Rc::new(Reply::default());
@@ -470,7 +467,7 @@ impl Link {
             .await
     }
 
-    /// Whether messages or changes wait for the connection.
+    /// Whether messages wait that have no fate yet.
     pub(crate) fn has_pending(&self) -> bool {
         self.outbox.borrow().pending() > 0
     }
