@@ -51,6 +51,16 @@ impl RingClass {
         Self::ALL.get(usize::from(code)).copied()
     }
 
+    /// Whether a table of this class can be built for so many members with so many units in all.
+    #[must_use]
+    pub fn holds(self, members: usize, units: u64) -> bool {
+        match self {
+            Self::Small => members <= SMALL_SLOTS,
+            Self::Medium => members <= MEDIUM_SLOTS,
+            Self::Large14 | Self::Large17 | Self::Large20 => units <= self.units_advised(),
+        }
+    }
+
     /// Up to how many units shares stay even (slots), or a table can be built at all (cells).
     #[must_use]
     pub fn units_advised(self) -> u64 {
