@@ -4,17 +4,24 @@ mod address;
 mod cpus;
 mod error;
 mod parse;
+mod peer_address;
 mod quantity;
+mod registry;
+#[cfg(test)]
+mod registry_tests;
 mod section;
 mod suggest;
 #[cfg(test)]
 mod tests;
 mod validate;
+mod validate_registry;
 
 pub use self::{
     address::{InvalidServerAddress, ServerAddress},
     cpus::{CPU_MAX, Cpus, InvalidCpus},
     error::{ConfigError, Place, Problem},
+    peer_address::{InvalidPeerAddress, PeerAddress},
+    registry::RegistryConfig,
     section::{
         ClusterConfig, ConnectionConfig, LimitsConfig, NodeConfig, QueueLimits, ReconnectConfig, RingConfig,
         RingMode, Role, ShardsConfig, SlowSubscriberPolicy,
@@ -23,11 +30,14 @@ pub use self::{
         CLUSTERS_MAX, INBOX_MAX, NAME_BYTES_MAX, PAYLOAD_BYTES_MAX, PINGS_OUT_MAX, SERVERS_MAX, SPIN_MAX,
         WAIT_MAX, WEIGHT_MAX, WEIGHT_MIN,
     },
+    validate_registry::{HEARTBEAT_MIN, SECRETS_MAX, SEEDS_MAX},
 };
 
 use std::{path::Path, str::FromStr};
 
 use serde::Deserialize;
+
+pub use crate::secret::{SECRET_BYTES_MAX, Secret};
 
 /// Everything that a node is told at its start: `node.toml` as a value.
 ///
@@ -62,6 +72,8 @@ pub struct Config {
     pub connection: ConnectionConfig,
     /// `[limits]`: the bound of every buffer and wait.
     pub limits: LimitsConfig,
+    /// `[registry]`: how nodes find each other and offer services. `None`: the registry is this node alone.
+    pub registry: Option<RegistryConfig>,
 }
 
 impl Config {

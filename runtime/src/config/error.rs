@@ -32,6 +32,20 @@ pub enum ConfigError {
         /// The longest file that is read, in bytes.
         bytes_max: u64,
     },
+    /// A file that should hold a secret holds nothing but, perhaps, a line break.
+    #[error("{}: holds no secret: write at least 16 random bytes into it", path.display())]
+    EmptySecret {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file that should hold a secret is longer than one.
+    #[error("{}: longer than {bytes_max} bytes: a secret file holds one secret", path.display())]
+    LongSecret {
+        /// The file.
+        path: PathBuf,
+        /// The longest secret, in bytes.
+        bytes_max: usize,
+    },
     /// The text is not TOML, or a key is unknown, or a value is of the wrong kind. Reading ends at the
     /// first of these.
     #[error("{}", display_all(origin, std::slice::from_ref(&**problem)))]
@@ -56,7 +70,9 @@ impl ConfigError {
     #[must_use]
     pub fn problems(&self) -> &[Problem] {
         match self {
-            Self::Read { .. } | Self::TooLong { .. } => &[],
+            Self::Read { .. } | Self::TooLong { .. } | Self::EmptySecret { .. } | Self::LongSecret { .. } => {
+                &[]
+            }
             Self::Form { problem, .. } => std::slice::from_ref(problem),
             Self::Invalid { problems, .. } => problems,
         }
@@ -151,7 +167,8 @@ fn locate(text: &str, span: Range<usize>) -> (Place, Excerpt) {
     let line_number = text[..line_start].matches('\n').count() + 1;
     let column = text[line_start..start].chars().count() + 1;
 
-    let within = |at: usize| at.saturating_sub(line_start).min(line.len());
+    let line = &hide_secret(line);
+    let within = |at: usize| line.floor_char_boundary(at.saturating_sub(line_start));
     let (shown, start, end) = redacted_with(line, within(start), within(end));
     let chars: Vec<char> = shown.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let carets_start = shown[..start].chars().count();
@@ -164,6 +181,30 @@ fn locate(text: &str, span: Range<usize>) -> (Place, Excerpt) {
     let line = chars[first..last].iter().collect();
     (Place { line: line_number, column }, Excerpt { line, carets_start: carets_start - first, carets })
 }
+
+/// The line up to the value of a setting whose name promises a secret. There is none; a user may think so.
+fn hide_secret(line: &str) -> String {
+    let lower = line.to_ascii_lowercase();
+    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    let value_at = |word: &str| {
+        let ends = lower.match_indices(word).map(|(at, _)| at + word.len());
+        let assigned = ends.filter_map(|end| {
+            let rest = lower[end..].trim_start_matches(is_name);
+            let name = &lower[..lower.len() - rest.len()];
+            let is_file = name.ends_with("_file") || name.ends_with("_files");
+            let after = rest.trim_start_matches(['"', '\'', ' ', '\t']);
+            (after.starts_with('=') && !is_file).then(|| lower.len() - after.len() + 1)
+        });
+        assigned.min()
+    };
+    match SECRET_WORDS.iter().copied().filter_map(value_at).min() {
+        Some(value_at) => format!("{} {REDACTION}", &line[..value_at]),
+        None => line.to_owned(),
+    }
+}
+
+/// What names of settings contain whose value nobody should see.
+const SECRET_WORDS: [&str; 4] = ["secret", "password", "token", "key"];
 
 /// The text with whatever stands before an `@` replaced: it may be a password.
 pub(crate) fn redacted(text: &str) -> String {
@@ -279,6 +320,31 @@ mod tests {
             ("@", "@"),
         ] {
             assert_eq!(redacted(text), shown, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_secret_in_the_file_is_not_shown() {
+        for (line, shown) in [
+            ("secret = \"canary\"", "secret = ***"),
+            ("secrets=['canary']", "secrets= ***"),
+            (
+                "registry = { cluster = \"x\", \"Secret\" = \"canary\", a = 1 }",
+                "registry = { cluster = \"x\", \"Secret\" = ***",
+            ),
+            ("key_ring = \"canary", "key_ring = ***"),
+            (
+                "secret_files = [\"/run/registry\"], secret_file = 1",
+                "secret_files = [\"/run/registry\"], secret_file = 1",
+            ),
+            ("secret_files = [\"a\"], token = 'canary'", "secret_files = [\"a\"], token = ***"),
+            ("name = \"secret\" # password", "name = \"secret\" # password"),
+        ] {
+            assert_eq!(hide_secret(line), shown);
+            for start in 0..=line.len() {
+                let (_, excerpt) = locate(line, start..line.len());
+                assert!(!excerpt.line.contains("canary"), "{excerpt:?}");
+            }
         }
     }
 

@@ -111,6 +111,9 @@ fn remedy_for(message: &str) -> Option<String> {
     // Every second piece between backticks is a word.
     let mut words = message.split('`').skip(1).step_by(2);
     let unknown = words.next()?;
+    if unknown.contains("secret") && words.clone().any(|word| word == "secret_files") {
+        return Some("secrets are read from files: `secret_files = [\"/run/secrets/registry\"]`".to_owned());
+    }
     let nearest = suggest::nearest(unknown, words)?;
     Some(format!("did you mean `{nearest}`?"))
 }

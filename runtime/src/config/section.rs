@@ -11,7 +11,8 @@ use super::{address::ServerAddress, cpus::Cpus, quantity};
 #[serde(default, deny_unknown_fields, expecting = "a section [node]")]
 pub struct NodeConfig {
     /// The node's name: printable, without blanks, at most [`NAME_BYTES_MAX`](super::NAME_BYTES_MAX)
-    /// bytes. `None`: the host name, see [`NodeConfig::name_or_host`].
+    /// bytes. `None`: the host name, see [`NodeConfig::name_or_host`]; with a
+    /// [registry](super::RegistryConfig), where it must be unique, a name is required.
     pub name: Option<String>,
 }
 

@@ -46,6 +46,17 @@ on_slow_subscriber = "drop_oldest"
 max_payload = 4096
 request_timeout = "2s"
 drain_timeout = "0s"
+
+[registry]
+cluster = "prod"
+bind = "0.0.0.0:7946"
+advertise = "198.18.0.1:7947"
+seeds = ["n2.example:7946", "[::1]:7948"]
+heartbeat = "50ms"
+suspect_after = "300ms"
+forget_after = "1h"
+secret_files = ["/run/secrets/new", "/run/secrets/old"]
+insecure = true
 "#;
 
 #[test]
@@ -75,6 +86,18 @@ fn every_setting_is_read() {
             request_timeout: Duration::from_secs(2),
             drain_timeout: Duration::ZERO,
         },
+        registry: Some(RegistryConfig {
+            cluster: "prod".to_owned(),
+            bind: "0.0.0.0:7946".to_owned(),
+            advertise: Some("198.18.0.1:7947".to_owned()),
+            seeds: vec!["n2.example:7946".to_owned(), "[::1]:7948".to_owned()],
+            heartbeat: Duration::from_millis(50),
+            suspect_after: Duration::from_millis(300),
+            forget_after: Duration::from_secs(3600),
+            secret_files: vec!["/run/secrets/new".into(), "/run/secrets/old".into()],
+            insecure: true,
+            secrets: Vec::new(),
+        }),
     };
     assert_eq!(FULL.parse::<Config>().unwrap(), expected);
     expected.validate().unwrap();
@@ -90,7 +113,7 @@ fn the_smallest_file_is_the_default_with_one_cluster() {
 /// Each shard and wait has the default that the documentation of its field names.
 #[test]
 fn the_defaults_are_those_of_the_documentation() {
-    let Config { node, shards, ring, clusters, connection, limits } = Config::default();
+    let Config { node, shards, ring, clusters, connection, limits, registry } = Config::default();
     assert_eq!(node.name, None);
     assert!(!node.name_or_host().is_empty());
     assert_eq!(shards, ShardsConfig { cpus: Cpus::Auto, pin: true, spin: Duration::ZERO, inbox: 1024 });
@@ -101,6 +124,7 @@ fn the_defaults_are_those_of_the_documentation() {
     assert_eq!(connection.reconnect.base, Duration::from_millis(10));
     assert_eq!((limits.publish_buffer, limits.max_payload), (8 << 20, 1 << 20));
     assert_eq!(limits.subscriber_queue, QueueLimits { messages: 65_536, bytes: 64 << 20 });
+    assert_eq!(registry, None);
 }
 
 #[test]
@@ -108,7 +132,7 @@ fn a_file_is_read_and_named_in_its_errors() {
     let path = std::env::temp_dir().join(format!("croupier-config-{}.toml", std::process::id()));
     std::fs::write(&path, FULL).unwrap();
     let read = Config::from_path(&path);
-    std::fs::write(&path, FULL.replace("seed", "sead")).unwrap();
+    std::fs::write(&path, FULL.replace("seed =", "sead =")).unwrap();
     let misspelt = Config::from_path(&path).map_err(|error| error.to_string());
     std::fs::write(&path, b"version = 1\n# \xff\n").unwrap();
     let binary = Config::from_path(&path).map_err(|error| error.to_string());
@@ -173,11 +197,24 @@ fn mistakes_of_form_name_place_and_remedy() {
         ("[ring]\nseed = 1\nseed = 2", "<string>:4:1: ", "duplicate key"),
         ("[ring]\nseed = ", "<string>:3:8: ", ""),
         ("[node]\nadmin_listen = \"\"", "<string>:3:1: ", "unknown field `admin_listen`"),
-        ("[registry]\ncluster = \"x\"", "<string>:2:2: ", "unknown field `registry`"),
+        ("[registry]\nhearbeat = \"1s\"", "<string>:3:1: ", "= did you mean `heartbeat`?"),
+        (
+            "[registry]\nsecret = \"canary\"",
+            "<string>:3:1: ",
+            "= secrets are read from files: `secret_files = ",
+        ),
+        (
+            "[registry]\nsecrets = [\"canary\"]",
+            "<string>:3:1: ",
+            "= secrets are read from files: `secret_files = ",
+        ),
+        ("[registry]\nseeds = \"a:1\"", "<string>:3:9: ", "expected a sequence"),
+        ("registry = 1", "<string>:2:12: ", "expected a section [registry]"),
         ("[log]\nlevel = \"info\"", "<string>:2:2: ", "unknown field `log`"),
     ] {
         let shown = refusal(text);
         assert!(shown.starts_with(place) && shown.contains(part), "{text}\n{shown}");
+        assert!(!shown.contains("canary"), "{shown}");
     }
 }
 

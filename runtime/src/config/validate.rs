@@ -9,6 +9,7 @@ use std::{
 use super::{
     ClusterConfig, Config, ConnectionConfig, Cpus, LimitsConfig, RingMode, ServerAddress, ShardsConfig,
     error::{CODE_SOURCE, ConfigError, Problem},
+    validate_registry::check_registry,
 };
 use crate::probe;
 
@@ -58,10 +59,11 @@ pub(super) fn problems(config: &Config, allowed: Option<&[usize]>) -> Vec<Proble
     check_ring(&mut problems, config);
     check_connection(&mut problems, &config.connection);
     check_limits(&mut problems, &config.limits);
+    check_registry(&mut problems, config);
     problems
 }
 
-fn check_name(problems: &mut Vec<Problem>, key: &str, name: &str) {
+pub(super) fn check_name(problems: &mut Vec<Problem>, key: &str, name: &str) {
     if name.is_empty() {
         problems.push(Problem::new(key, "is empty", "give it a name"));
     } else if name.len() > NAME_BYTES_MAX {
@@ -266,7 +268,7 @@ where
     }
 }
 
-fn check_wait(problems: &mut Vec<Problem>, key: &str, wait: Duration) {
+pub(super) fn check_wait(problems: &mut Vec<Problem>, key: &str, wait: Duration) {
     if wait.is_zero() {
         problems.push(Problem::new(key, "is 0", "use a time above 0, such as \"2s\""));
     } else if wait > WAIT_MAX {
