@@ -224,6 +224,13 @@ impl ServiceBuilder {
         }
     }
 
+    /// Sets the id.
+    #[must_use]
+    pub fn id(mut self, id: impl AsRef<[u8]>) -> Self {
+        self.id = id.as_ref().to_vec();
+        self
+    }
+
     /// Sets the subject that its calls go to.
     #[must_use]
     pub fn inbox(mut self, inbox: impl AsRef<[u8]>) -> Self {

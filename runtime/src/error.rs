@@ -4,7 +4,9 @@ use std::{fmt, io, time::Duration};
 
 use croupier_protocol::SubjectError;
 
-use crate::{ClusterName, config::ConfigError, probe::ProbeError, testing::LocalClusterError};
+use crate::{
+    CallError, ClusterName, RegistryError, config::ConfigError, probe::ProbeError, testing::LocalClusterError,
+};
 
 /// An error of the application, as its closure returns it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -360,6 +362,20 @@ pub enum Error {
     /// See [`Elapsed`].
     #[error(transparent)]
     Elapsed(#[from] Elapsed),
+    /// See [`RegistryError`].
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// See [`CallError`].
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// The address for peers cannot be listened on.
+    #[error("peers cannot be listened for on {address}: {source}")]
+    RegistryBind {
+        /// The address.
+        address: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// See [`LocalClusterError`].
     #[error(transparent)]
     LocalCluster(#[from] LocalClusterError),
@@ -373,6 +389,8 @@ impl Error {
             Error::Subscribe(error) => error.is_retryable(),
             Error::Request(error) => error.is_retryable(),
             Error::Flush(error) => error.is_retryable(),
+            Error::Registry(error) => error.is_retryable(),
+            Error::Call(error) => error.is_retryable(),
             Error::Elapsed(_) => true,
             _ => false,
         }

@@ -2,15 +2,18 @@
 
 use std::{
     fmt,
-    future::Future,
+    future::{Future, IntoFuture},
+    net::SocketAddr,
     pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
+use bytes::Bytes;
 use croupier_protocol::Subject;
 use croupier_ring::{hash_key, home_shard};
 use futures_channel::oneshot;
@@ -18,9 +21,9 @@ use futures_core::Stream;
 use futures_lite::{FutureExt, future::Boxed};
 
 use crate::{
-    ClusterName, Error, InvalidTopic, OwnedMessage, Payload, PublishError, RequestError, Result, Shard,
-    ShardStats, SubmitError, SubscribeError, error::LinkEnd, mesh::Job, node_shared::NodeShared,
-    shard::submission,
+    CallError, ClusterName, Error, InvalidTopic, NodeStatus, OwnedMessage, Payload, PublishError,
+    RegistryStats, RequestError, Result, Service, Shard, ShardStats, SubmitError, SubscribeError,
+    error::LinkEnd, mesh::Job, node_shared::NodeShared, shard::submission,
 };
 
 /// Messages that a handle's subscription holds for its thread, beside those in the shard's own queue.
@@ -177,6 +180,101 @@ impl NodeHandle {
         })
     }
 
+    /// Where this node listens for its peers; `None` without a `[registry]`.
+    pub fn registry_addr(&self) -> Option<SocketAddr> {
+        self.0.registry.address
+    }
+
+    /// As [`Registry::get_services`]. It waits for no shard.
+    pub fn get_services(&self, kind: impl AsRef<[u8]>) -> Vec<Service> {
+        self.0.registry.mirror.all(kind.as_ref())
+    }
+
+    /// As [`Registry::get_online_services`]. It waits for no shard.
+    pub fn get_online_services(&self, kind: impl AsRef<[u8]>) -> Vec<Service> {
+        let mut services = self.get_services(kind);
+        services.retain(Service::is_online);
+        services
+    }
+
+    /// As [`Registry::find_service`]. It waits for no shard, but takes a lock that other threads' lookups
+    /// share.
+    pub fn find_service(&self, kind: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Option<Service> {
+        self.0.registry.mirror.find(kind.as_ref(), key.as_ref())
+    }
+
+    /// The nodes of the cluster that are known here, this one first.
+    pub fn nodes(&self) -> Vec<NodeStatus> {
+        self.0.registry.mirror.nodes()
+    }
+
+    /// As [`Registry::is_syncing`].
+    pub fn is_syncing(&self) -> bool {
+        self.0.registry.is_syncing()
+    }
+
+    /// What the node's registry has counted.
+    pub fn registry_stats(&self) -> RegistryStats {
+        self.0.registry.counters.stats()
+    }
+
+    /// A request to the instance that a key leads to, by way of the key's home shard: it is made when it is
+    /// awaited. As [`Registry::call`].
+    pub fn call<'a>(
+        &self,
+        kind: impl AsRef<[u8]>,
+        key: impl AsRef<[u8]>,
+        payload: impl Into<Payload<'a>>,
+    ) -> HandleCall {
+        HandleCall {
+            handle: self.clone(),
+            kind: kind.as_ref().to_vec(),
+            key: key.as_ref().to_vec(),
+            payload: payload.into().into_bytes(),
+            idempotent: false,
+            timeout: None,
+        }
+    }
+
+    /// Hands a message for the instance that a key leads to, to the key's home shard, which sends it.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`], for what can be told before the hop: `NoService`, and a publish error when the
+    /// shard's inbox is full or it has stopped.
+    pub fn cast<'a>(
+        &self,
+        kind: impl AsRef<[u8]>,
+        key: impl AsRef<[u8]>,
+        payload: impl Into<Payload<'a>>,
+    ) -> Result<(), CallError> {
+        let (kind, key) = (kind.as_ref().to_vec(), key.as_ref().to_vec());
+        let Some(service) = self.find_service(&kind, &key) else {
+            return Err(CallError::NoService { kind: String::from_utf8_lossy(&kind).into_owned() });
+        };
+        let cluster = self.cluster_of(service.inbox());
+        let payload = payload.into().into_bytes();
+        let needed_bytes = payload.len();
+        let port = &self.0.ports[self.shard_of(&key)];
+        let job: Job = Box::new(move |shard| {
+            // At most once: what the shard cannot send is lost, and its link counts what it refuses.
+            let _lost = shard.registry().cast(&kind, &key, payload);
+        });
+        port.inbox.try_send(job).map_err(|error| {
+            CallError::Publish(match error {
+                async_channel::TrySendError::Full(_) => PublishError::Busy {
+                    cluster,
+                    queued_bytes: port.inbox.len(),
+                    limit_bytes: self.0.config.shards.inbox,
+                    needed_bytes,
+                },
+                async_channel::TrySendError::Closed(_) => {
+                    PublishError::Disconnected { cluster, reason: LinkEnd::ShardStopped }
+                }
+            })
+        })
+    }
+
     /// Runs `f` on a shard and waits for what it returns.
     ///
     /// # Errors
@@ -229,6 +327,63 @@ impl fmt::Debug for NodeHandle {
             .field("name", &self.0.name)
             .field("shards", &self.shards())
             .finish_non_exhaustive()
+    }
+}
+
+/// A call that another thread makes: awaiting it makes it, on any executor.
+#[must_use = "a call is made when it is awaited"]
+#[derive(Debug)]
+pub struct HandleCall {
+    handle: NodeHandle,
+    kind: Vec<u8>,
+    key: Vec<u8>,
+    payload: Bytes,
+    idempotent: bool,
+    timeout: Option<Duration>,
+}
+
+impl HandleCall {
+    /// As [`Call::idempotent`](crate::Call::idempotent).
+    pub fn idempotent(mut self) -> Self {
+        self.idempotent = true;
+        self
+    }
+
+    /// As [`Call::timeout`](crate::Call::timeout).
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+}
+
+impl IntoFuture for HandleCall {
+    type Output = Result<OwnedMessage, CallError>;
+    type IntoFuture = Boxed<Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let HandleCall { handle, kind, key, payload, idempotent, timeout } = self;
+        let cluster = handle.find_service(&kind, &key).map(|service| handle.cluster_of(service.inbox()));
+        let shard = handle.shard_of(&key);
+        let asked = handle.submit_to(shard, async move |shard: Shard| {
+            let mut call = shard.registry().call(&kind, &key, payload);
+            if idempotent {
+                call = call.idempotent();
+            }
+            if let Some(timeout) = timeout {
+                call = call.timeout(timeout);
+            }
+            call.await.map(OwnedMessage::from)
+        });
+        Box::pin(async move {
+            match asked.await {
+                Ok(outcome) => outcome,
+                Err(_) => {
+                    let cluster = cluster.unwrap_or_else(|| handle.0.clusters[0].clone());
+                    let reason = LinkEnd::ShardStopped;
+                    Err(CallError::Publish(PublishError::Disconnected { cluster, reason }))
+                }
+            }
+        })
     }
 }
 

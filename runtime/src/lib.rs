@@ -35,8 +35,13 @@ mod message;
 mod node;
 mod node_shared;
 mod payload;
+mod peer_link;
 pub mod probe;
 mod receiver;
+mod registry_shard;
+mod registry_start;
+mod secret;
+mod services;
 mod shard;
 mod shard_life;
 mod stats;
@@ -48,18 +53,25 @@ mod transport;
 mod watchdog;
 
 pub use croupier_protocol::{HeaderError, Headers, Status, Subject, SubjectError};
+pub use croupier_registry::{Epoch, InvalidService, NodeStanding, NodeStatus};
+pub use croupier_ring::RingClass;
 
 pub use self::{
     cluster_name::ClusterName,
-    config::Config,
+    config::{Config, RegistryConfig},
     error::{
         BoxError, Elapsed, Error, FlushError, InvalidTopic, LinkEnd, PublishError, RequestError, Result,
         SubmitError, SubscribeError,
     },
-    handle::{HandleSubscription, NodeHandle},
+    handle::{HandleCall, HandleSubscription, NodeHandle},
     message::{Message, MessageView, OwnedMessage},
     node::{Builder, Node},
     payload::Payload,
+    registry_shard::RegistryStats,
+    services::{
+        Call, CallError, Registry, RegistryError, Service, ServiceEvent, ServiceHandle, ServiceRef,
+        ServiceSpec, ServiceType, Services, Watch,
+    },
     shard::Shard,
     stats::{LinkStats, ShardStats},
     subscription::{HandlerGuard, Subscription},

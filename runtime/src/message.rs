@@ -104,6 +104,13 @@ impl Message {
         self.payload
     }
 
+    /// Answers as a server does when nobody is there.
+    pub(crate) fn refuse(&self) {
+        if let Some(reply) = &self.reply {
+            self.link.refuse(reply.as_bytes());
+        }
+    }
+
     pub(crate) fn into_parts(self) -> (Subject, Option<Subject>, Option<Bytes>, Bytes, ClusterName) {
         let cluster = self.link.cluster().clone();
         (self.topic, self.reply, self.headers, self.payload, cluster)
@@ -213,6 +220,17 @@ impl<'a> MessageView<'a> {
     /// A message to keep. It holds on to the chunk, and copies nothing.
     pub fn to_message(&self) -> Message {
         self.0.to_message()
+    }
+
+    pub(crate) fn arrival(&self) -> &'a Arrival<'a> {
+        self.0
+    }
+
+    /// Answers as a server does when nobody is there.
+    pub(crate) fn refuse(&self) {
+        if let Some(reply) = self.0.frame.reply {
+            self.0.link.refuse(reply);
+        }
     }
 }
 

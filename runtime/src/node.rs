@@ -16,10 +16,11 @@ use signal_hook::{
 
 use crate::{
     BoxError, Error, NodeHandle, Result, Shard,
-    config::{ClusterConfig, Config, Cpus, RingMode},
+    config::{ClusterConfig, Config, Cpus, RegistryConfig, RingMode},
     mesh::mesh,
     node_shared::{NodeShared, ShardPort},
     probe::{self, Demand},
+    registry_start::RegistryStart,
     shard_life::{self, ShardSeed},
     transport::{ExecutorSettings, IO_MEMORY_BYTES, RING_DEPTH, run_executor},
     watchdog,
@@ -29,6 +30,9 @@ use crate::{
 const DROP_DRAIN: Duration = Duration::from_millis(200);
 /// Exit status after a second signal, as a shell gives it for the signal's number.
 const SIGNAL_STATUS: i32 = 128;
+
+/// Sockets that the probe wants free for peers, when the node has any.
+const PEERS_PROBED: usize = 256;
 
 /// A running node: one thread and one executor for each shard.
 ///
@@ -125,6 +129,13 @@ impl Builder {
         self
     }
 
+    /// Joins the registry of other nodes. The node then needs a [name](Builder::name), unique in it. Without
+    /// this, the registry is this node alone.
+    pub fn registry(mut self, registry: RegistryConfig) -> Self {
+        self.config.registry = Some(registry);
+        self
+    }
+
     /// How many shards the node has; each takes a core. The default is one for each allowed core.
     pub fn shards(mut self, count: usize) -> Self {
         self.config.shards.cpus = Cpus::Count(count);
@@ -212,7 +223,9 @@ impl Builder {
             pinned: config.shards.pin,
             ring_depth: RING_DEPTH,
             io_memory_bytes: IO_MEMORY_BYTES,
-            sockets: 2 * cpus.len() * config.clusters.len(),
+            // Each link to a peer may be there twice for a moment; a cluster of this size is what is probed for.
+            sockets: 2 * cpus.len() * config.clusters.len()
+                + config.registry.as_ref().map_or(0, |_| PEERS_PROBED),
         };
         probe::check(&demand)?;
         let ring = ring(&config);
@@ -225,7 +238,10 @@ impl Builder {
             cpus.iter().map(|_| ShardPort::new(config.clusters.len(), config.shards.inbox)).unzip();
         let spin = config.shards.spin;
         let mesh = mesh(cpus.len(), config.shards.inbox);
-        let node = Arc::new(NodeShared::new(config, ring, servers, ports, drains_when_all_returned));
+        let mut start = RegistryStart::new(&config, cpus.len())?;
+        let registry = Arc::clone(&start.shared);
+        let node =
+            Arc::new(NodeShared::new(config, ring, servers, ports, registry, drains_when_all_returned));
 
         let (made, all_made) = mpsc::channel();
         let mut threads = Vec::new();
@@ -233,7 +249,7 @@ impl Builder {
         for (id, (((cpu, ends), mesh), app)) in cpus.iter().zip(ends).zip(mesh).zip(apps).enumerate() {
             let settings =
                 ExecutorSettings { name: format!("croupier-{id}"), cpu: *cpu, spin, preempt_timer };
-            let seed = ShardSeed { id, node: Arc::clone(&node), mesh, ends };
+            let seed = ShardSeed { id, node: Arc::clone(&node), mesh, ends, registry: start.seed(id) };
             let (made, guarded) = (made.clone(), Arc::clone(&node));
             let thread = thread::Builder::new().name(settings.name.clone()).spawn(move || {
                 shard_life::guard(&guarded, id, move || {

@@ -21,6 +21,7 @@ use crate::{
     config::{Config, ServerAddress},
     error::LinkEnd,
     mesh::{Job, Parking},
+    registry_shard::Shared,
     stats::{LinkCounters, LinkStats, ShardStats, add},
 };
 
@@ -32,6 +33,7 @@ pub(crate) struct NodeShared {
     pub(crate) servers: Vec<Vec<ServerAddress>>,
     pub(crate) gates: Vec<ReconnectGate>,
     pub(crate) ports: Vec<ShardPort>,
+    pub(crate) registry: Shared,
     /// Which configured cluster a server was seen under, by its id and by the addresses that its
     /// cluster gives out.
     identities: Mutex<HashMap<String, usize>>,
@@ -126,6 +128,7 @@ impl NodeShared {
         ring: ClusterTable,
         servers: Vec<Vec<ServerAddress>>,
         ports: Vec<ShardPort>,
+        registry: Shared,
         drains_when_all_returned: bool,
     ) -> Self {
         NodeShared {
@@ -140,6 +143,7 @@ impl NodeShared {
             ring,
             servers,
             ports,
+            registry,
             identities: Mutex::default(),
             failure: Mutex::default(),
             returned: AtomicUsize::new(0),
@@ -184,6 +188,12 @@ impl NodeShared {
         tracing::error!(node = self.name, %error, "the node ends");
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
         self.request_drain(self.config.limits.drain_timeout);
+    }
+
+    /// Whether a fault of Croupier itself ends the node.
+    pub(crate) fn has_died(&self) -> bool {
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        matches!(*failure, Some(Error::ShardDied { .. }))
     }
 
     pub(crate) fn take_failure(&self) -> Option<Error> {

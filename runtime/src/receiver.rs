@@ -134,6 +134,15 @@ impl Receiver {
         }
     }
 
+    /// Takes what waits in the queue, which gets no more.
+    pub(crate) fn take_all(&self) -> Vec<Message> {
+        self.close();
+        match &self.sink {
+            Sink::Queue(queue) => queue.borrow_mut().clear().into_iter().map(|item| item.message).collect(),
+            Sink::Handler(_) => Vec::new(),
+        }
+    }
+
     pub(crate) fn set_delivered_max(&self, messages: u64) {
         self.delivered_max.set(messages);
         if self.delivered.get() >= messages {

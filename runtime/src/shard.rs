@@ -19,12 +19,13 @@ use futures_lite::FutureExt;
 
 use crate::{
     ClusterName, Elapsed, FlushError, HandlerGuard, InvalidTopic, Message, MessageView, Payload,
-    PublishError, RequestError, ShardStats, SubmitError, SubscribeError, Subscription, Topic,
+    PublishError, Registry, RequestError, ShardStats, SubmitError, SubscribeError, Subscription, Topic,
     cluster_link::{self, Destination, Link, LinkStatus},
     error::panic_message,
     mesh::{Job, MeshSender},
     node_shared::{NodeShared, ShardPort},
     receiver::Receiver,
+    registry_shard::RegistryShard,
     stats::add,
     subscription::Attached,
     time,
@@ -52,10 +53,16 @@ struct State {
     link_tasks: RefCell<Vec<Task>>,
     drain_hooks: RefCell<Vec<DrainHook>>,
     is_closed: Cell<bool>,
+    registry: Rc<RegistryShard>,
 }
 
 impl Shard {
-    pub(crate) fn new(id: usize, node: Arc<NodeShared>, mesh: MeshSender) -> Self {
+    pub(crate) fn new(
+        id: usize,
+        node: Arc<NodeShared>,
+        mesh: MeshSender,
+        registry: Rc<RegistryShard>,
+    ) -> Self {
         let role = node.config.connection.role;
         Shard(Rc::new(State {
             id,
@@ -69,6 +76,7 @@ impl Shard {
             link_tasks: RefCell::default(),
             drain_hooks: RefCell::default(),
             is_closed: Cell::new(false),
+            registry,
         }))
     }
 
@@ -376,6 +384,28 @@ impl Shard {
             return Err(SubmitError::Stopped { shard });
         }
         answer.await.unwrap_or(Err(SubmitError::Stopped { shard }))
+    }
+
+    /// The registry of services: who offers what, on every node.
+    pub fn registry(&self) -> Registry {
+        Registry::new(self.clone())
+    }
+
+    #[inline]
+    pub(crate) fn registry_shard(&self) -> &Rc<RegistryShard> {
+        &self.0.registry
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.is_closed.get()
+    }
+
+    /// The links that a subject may go over: its own cluster's first, then the others in order. Each is
+    /// made when it is reached.
+    pub(crate) fn links_from(&self, subject: &[u8]) -> impl Iterator<Item = Rc<Link>> {
+        let clusters = self.0.links.len();
+        let owner = self.0.node.ring.owner(subject);
+        (0..clusters).map(move |offset| Rc::clone(self.link((owner + offset) % clusters)))
     }
 
     /// Starts a task on this shard. It ends with the drain at the latest; a panic ends it alone.

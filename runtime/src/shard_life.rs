@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use croupier_registry::{Epoch, wire::v1::ByeReason};
 use futures_lite::FutureExt;
 use rtrb::Consumer;
 
@@ -18,10 +19,17 @@ use crate::{
     local_notify::LocalNotify,
     mesh::{self, Job, MeshEnds},
     node_shared::{NodeShared, ShardEnds},
+    peer_link::{self, PeerContext},
+    registry_shard::{Hub, RegistryShard, ToShard},
+    services::LINGER,
     time,
-    transport::{self, Task},
+    transport::{self, BoundListener, Task},
     watchdog,
 };
+
+/// How long the last word to the peers may take, even when the drain has no time left, and at most.
+const LAST_WORD: Duration = Duration::from_millis(50);
+const LEAVE_MAX: Duration = Duration::from_secs(1);
 
 /// What moves into a shard's thread.
 pub(crate) struct ShardSeed {
@@ -29,6 +37,17 @@ pub(crate) struct ShardSeed {
     pub(crate) node: Arc<NodeShared>,
     pub(crate) mesh: MeshEnds,
     pub(crate) ends: ShardEnds,
+    pub(crate) registry: RegistrySeed,
+}
+
+/// What the registry on a shard begins with.
+pub(crate) struct RegistrySeed {
+    pub(crate) epoch: Epoch,
+    pub(crate) lane: async_channel::Receiver<ToShard>,
+    /// What it takes to have peers, if it is to have any.
+    pub(crate) peers: Option<PeerContext>,
+    /// On shard 0 only: the membership, and where peers come in.
+    pub(crate) hub: Option<(Hub, BoundListener)>,
 }
 
 /// When the drain is to be over, once it has begun.
@@ -70,7 +89,9 @@ where
     F: AsyncFnOnce(Shard) -> Result<(), BoxError> + 'static,
 {
     let (sender, receivers) = seed.mesh.split();
-    let shard = Shard::new(seed.id, Arc::clone(&seed.node), sender);
+    let registry = RegistryShard::new(seed.id, &seed.node, seed.registry.epoch);
+    let shard = Shard::new(seed.id, Arc::clone(&seed.node), sender, Rc::clone(&registry));
+    let (registry_task, acceptor) = start_registry(&registry, seed.registry);
     let drain = Rc::new(DrainState::default());
     let service = services(&shard, &drain, seed.ends, receivers);
 
@@ -97,9 +118,17 @@ where
             break;
         }
     }
+    if let Some(acceptor) = acceptor {
+        acceptor.cancel().await;
+    }
+    if registry.withdraw_all() {
+        // The others learn of it while what they have sent already is still taken.
+        drain.within(transport::sleep(LINGER)).await;
+    }
+    let inboxes = registry.inboxes().close_all();
     drain.within(unsubscribe_all(&shard)).await;
     // What was unsubscribed too late for its server's answer ends here.
-    let queues: Vec<_> = shard.links().flat_map(|link| link.close_receivers()).collect();
+    let queues: Vec<_> = shard.links().flat_map(|link| link.close_receivers()).chain(inboxes).collect();
     drain.within(returned.1.until(|| returned.0.get().then_some(()))).await;
     app_task.cancel().await;
     drain
@@ -116,11 +145,29 @@ where
             }
         })
         .await;
+    let reason = if seed.node.has_died() { ByeReason::Failed } else { ByeReason::Leaving };
+    let last_word = drain.left().max(LAST_WORD);
+    let _late = time::timeout(last_word.min(LEAVE_MAX), registry.leave(reason)).await;
+    registry.close().await;
     shard.close().await;
+    registry_task.cancel().await;
     for task in service {
         task.cancel().await;
     }
     tracing::info!(shard = shard.id(), "stopped");
+}
+
+/// Starts the registry's tasks: the one that drives it, and the one that accepts peers.
+fn start_registry(registry: &Rc<RegistryShard>, seed: RegistrySeed) -> (Task, Option<Task>) {
+    let mut acceptor = None;
+    if let Some(peers) = seed.peers {
+        let (hub, listener) = seed.hub.unzip();
+        registry.join_cluster(hub, peers);
+        acceptor = listener.map(|listener: BoundListener| {
+            transport::spawn(peer_link::accept(Rc::clone(registry), listener.listen()))
+        });
+    }
+    (transport::spawn(Rc::clone(registry).run(seed.lane)), acceptor)
 }
 
 /// Tells every server that no more is wanted, and waits for what was under way.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::fault::{self, Fault};
+use crate::membership::graves::End;
 use crate::membership::{LinkId, Member, Membership, MembershipOutput, NodeStanding, Notice};
 use crate::wire::Hello;
 use crate::wire::v1::{ByeReason, Frame};
@@ -47,7 +48,8 @@ impl Membership {
         if let Some(old_link) = rival {
             return self.challenge(link, dialled, hello, old_link, now);
         }
-        if remembered.is_some_and(|epoch| hello.epoch < epoch)
+        let is_stale = remembered.is_some_and(|epoch| hello.epoch < epoch);
+        if (is_stale || self.graves.has_left(key, hello.epoch))
             && !fault::is_built_in(Fault::LowerEpochsAccepted)
         {
             return self.tell_stale(link, remembered.unwrap_or(hello.epoch));
@@ -103,11 +105,15 @@ impl Membership {
     }
 
     /// A peer remembers a higher epoch of this node than it has: its clock was set back.
-    pub(super) fn handle_stale_epoch(&mut self, remembered: Epoch, now: Instant) {
+    pub(super) fn handle_stale_epoch(&mut self, link: LinkId, remembered: Epoch, now: Instant) {
+        if !self.links.contains_key(&link) {
+            self.close(link, ByeReason::Duplicate);
+        }
         if remembered < self.epoch || remembered.next() == remembered {
             return;
         }
-        self.epoch = remembered.next();
+        // The upper half, since the lower bits of the nonces travel.
+        self.epoch = remembered.after((self.chance.next() >> 32) as u32);
         self.changed(MemberChange::Renewed(self.epoch));
         self.outputs.push_back(MembershipOutput::Notice(Notice::EpochWasStale { epoch: self.epoch }));
         self.reconnect_all(now, ByeReason::Duplicate);
@@ -148,12 +154,13 @@ impl Membership {
         }
     }
 
+    /// The peer closes the link once it has heard; if it never does, the link was not opened in time. To close it
+    /// here would lose what the peer says at this very moment: that this node's own epoch is stale, too.
     fn tell_stale(&mut self, link: LinkId, remembered: Epoch) {
         self.stale_hellos += 1;
         if !fault::is_built_in(Fault::NoStaleEpoch) {
             self.send(link, Frame::StaleEpoch { remembered });
         }
-        self.close(link, ByeReason::Duplicate);
     }
 
     // Two live nodes of one name.
@@ -182,7 +189,7 @@ impl Membership {
         // The one that stays may have the lower epoch; then it has to take a higher one first.
         let (old_link, old_epoch) = (challenge.old_link, old.epoch);
         self.close(old_link, ByeReason::NameConflict);
-        self.bury(peer);
+        self.bury(peer, End::Left);
         if hello.epoch < old_epoch {
             self.tell_stale(newer, old_epoch);
         } else {
@@ -219,10 +226,10 @@ impl Membership {
     }
 
     /// Takes a node out of the members, and remembers its epoch.
-    pub(super) fn bury(&mut self, key: NodeKey) {
+    pub(super) fn bury(&mut self, key: NodeKey, end: End) {
         if let Some(member) = self.members.remove(&key) {
             if member.process.is_some() {
-                self.graves.bury(key, member.epoch);
+                self.graves.bury(key, member.epoch, end);
             }
             self.changed(MemberChange::Dropped(key));
         }

@@ -8,14 +8,41 @@ use crate::{Epoch, NodeKey};
 /// Key and epoch of the latest to go, at least four times as many as the largest cluster had members.
 #[derive(Debug, Default)]
 pub(super) struct Graves {
-    epochs: BTreeMap<NodeKey, Epoch>,
+    epochs: BTreeMap<NodeKey, Grave>,
     by_age: VecDeque<NodeKey>,
     largest_cluster: usize,
 }
 
+#[derive(Clone, Copy, Debug)]
+struct Grave {
+    epoch: Epoch,
+    end: End,
+}
+
+/// How a node went.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum End {
+    /// It said Bye: this life is over.
+    Left,
+    /// It was not heard of for long; behind a split it may live on.
+    Forgotten,
+}
+
 impl Graves {
     pub(super) fn epoch_of(&self, node: NodeKey) -> Option<Epoch> {
-        self.epochs.get(&node).copied()
+        self.epochs.get(&node).map(|grave| grave.epoch)
+    }
+
+    /// Whether a node said Bye in this life: what it said before, on another link, must not bring it back.
+    pub(super) fn has_left(&self, node: NodeKey, epoch: Epoch) -> bool {
+        self.epochs.get(&node).is_some_and(|grave| grave.end == End::Left && grave.epoch == epoch)
+    }
+
+    /// Whether somebody who holds a node to be alive, in this life, may be right.
+    pub(super) fn may_live(&self, node: NodeKey, epoch: Epoch) -> bool {
+        self.epochs
+            .get(&node)
+            .is_none_or(|grave| epoch > grave.epoch || (epoch == grave.epoch && grave.end == End::Forgotten))
     }
 
     /// Notes the size of the cluster, which the number of graves follows.
@@ -23,8 +50,8 @@ impl Graves {
         self.largest_cluster = self.largest_cluster.max(members);
     }
 
-    pub(super) fn bury(&mut self, node: NodeKey, epoch: Epoch) {
-        if self.epochs.insert(node, epoch).is_some() {
+    pub(super) fn bury(&mut self, node: NodeKey, epoch: Epoch, end: End) {
+        if self.epochs.insert(node, Grave { epoch, end }).is_some() {
             self.by_age.retain(|other| *other != node);
         }
         self.by_age.push_back(node);

@@ -303,7 +303,7 @@ impl Membership {
     /// that they came. Any frame shows that its sender lives.
     pub fn handle_frame(&mut self, link: LinkId, frame: &Frame, now: Instant) {
         if let Frame::StaleEpoch { remembered } = frame {
-            self.handle_stale_epoch(*remembered, now);
+            self.handle_stale_epoch(link, *remembered, now);
             return;
         }
         if let Frame::Bye(ByeReason::NameConflict) = frame {
@@ -318,7 +318,7 @@ impl Membership {
                     member.counter = member.counter.max(*counter);
                 }
             }
-            Frame::Member(records) => self.handle_records(records, now),
+            Frame::Member(records) => self.handle_records(link, peer, records, now),
             Frame::Ping { nonce } => {
                 let reach = crate::wire::v1::Reach::Answered;
                 self.send(link, Frame::Ack { nonce: *nonce, target: self.me, reach });
@@ -385,8 +385,9 @@ impl Membership {
         }
         self.decide_challenges(now);
         self.expire_favours(now);
-        self.accuse(now);
+        // A beat in time shortens the patience with others, so it comes before they are accused.
         self.beat(now);
+        self.accuse(now);
         self.dial(now);
     }
 
@@ -409,12 +410,20 @@ impl Membership {
     }
 
     /// What others say of nodes: it makes candidates, and an advance of a counter is a sign of life.
-    fn handle_records(&mut self, records: &[MemberRecord], now: Instant) {
+    fn handle_records(&mut self, link: LinkId, peer: NodeKey, records: &[MemberRecord], now: Instant) {
         let rearm = self.suspicion_time();
         for record in records {
             let key = NodeKey::of_name(&record.name);
             if key == self.me || record.standing != Standing::Up {
                 continue;
+            }
+            if key == peer && self.members.get(&peer).is_some_and(|member| record.epoch > member.epoch) {
+                // Its Hello on this link was said before it took a higher epoch: the two have to begin again.
+                self.close(link, ByeReason::Duplicate);
+                if let Some(member) = self.members.get_mut(&peer) {
+                    member.link = None;
+                }
+                return self.suspect_cut(peer, now);
             }
             if let Some(member) = self.members.get_mut(&key) {
                 if record.epoch == member.epoch && record.counter > member.counter {
@@ -431,8 +440,7 @@ impl Membership {
                 }
                 continue;
             }
-            let buried = self.graves.epoch_of(key);
-            let is_news = buried.is_none_or(|epoch| record.epoch > epoch);
+            let is_news = self.graves.may_live(key, record.epoch);
             if is_news && self.members.len() < MEMBERS_MAX && record.address.len() <= ADDRESS_BYTES_MAX {
                 let jitter = self.chance.up_to(JOIN_JITTER);
                 self.members.insert(key, Member::candidate(record, now + jitter, now));
@@ -458,7 +466,7 @@ impl Membership {
         }
     }
 
-    /// Tells a peer of as many nodes as a frame may have.
+    /// Tells a peer of as many nodes as a frame may have, and first of this one.
     fn send_records(&mut self, link: LinkId) {
         let record = |member: &Member| MemberRecord {
             name: member.name.to_string(),
@@ -471,12 +479,17 @@ impl Membership {
                 NodeStanding::Down | NodeStanding::Candidate => Standing::Down,
             },
         };
+        let own = MemberRecord {
+            name: self.config.name.to_string(),
+            address: self.config.address.clone(),
+            epoch: self.epoch,
+            counter: self.counter,
+            standing: Standing::Up,
+        };
         let peer = self.links.get(&link).copied();
-        let others = self.members.iter().filter(|(key, _)| Some(**key) != peer);
-        let records: Vec<_> = others.map(|(_, member)| record(member)).take(NODES_PER_FRAME_MAX).collect();
-        if !records.is_empty() {
-            self.send(link, Frame::Member(records));
-        }
+        let others = self.members.iter().filter(|(key, _)| Some(**key) != peer).map(|(_, member)| record(member));
+        let records = std::iter::once(own).chain(others).take(NODES_PER_FRAME_MAX).collect();
+        self.send(link, Frame::Member(records));
     }
 
     /// Starts the dials that are due, a bounded number at a time.
@@ -489,7 +502,12 @@ impl Membership {
             let alone = self.links.is_empty();
             let wait = if alone { SEEDS_INTERVAL_ALONE } else { SEEDS_INTERVAL };
             self.seeds_due = now + wait + self.chance.up_to(wait);
-            for seed in self.config.seeds.clone() {
+            // A second link to a node would only take the place of the first.
+            let linked = |seed: &&String| {
+                self.members.values().any(|member| member.link.is_some() && member.address == **seed)
+            };
+            let seeds: Vec<_> = self.config.seeds.iter().filter(|seed| !linked(seed)).cloned().collect();
+            for seed in seeds {
                 self.start_dial(seed, DIAL_DEADLINE, now);
             }
         }

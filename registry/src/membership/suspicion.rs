@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use crate::membership::graves::End;
 use crate::membership::{LinkId, Membership, MembershipOutput, NodeStanding};
 use crate::wire::v1::{ByeReason, Frame, Reach};
 use crate::{MemberChange, NodeKey};
@@ -136,7 +137,7 @@ impl Membership {
                     self.ask_others(key);
                 }
                 NodeStanding::Suspect if is_over => self.node_down(key, now),
-                NodeStanding::Down | NodeStanding::Candidate if is_over => self.bury(key),
+                NodeStanding::Down | NodeStanding::Candidate if is_over => self.bury(key, End::Forgotten),
                 _ => {}
             }
         }
@@ -173,7 +174,7 @@ impl Membership {
     /// It said Bye: dropped at once, and not dialled.
     pub(super) fn node_left(&mut self, key: NodeKey) {
         let link = self.members.get_mut(&key).and_then(|member| member.link.take());
-        self.bury(key);
+        self.bury(key, End::Left);
         if let Some(link) = link {
             self.links.remove(&link);
             self.outputs.push_back(MembershipOutput::Close { link, reason: ByeReason::Leaving });

@@ -307,6 +307,18 @@ impl Partitions {
         std::iter::once(own).chain(others)
     }
 
+    /// What this shard has of one node's logs, as its part of a digest.
+    #[must_use]
+    pub fn digest(&self, node: NodeKey) -> Digest {
+        let (epoch, logs) = if node == self.me {
+            (self.config.epoch, &self.own)
+        } else {
+            let Some(origin) = self.origins.get(&node) else { return Digest::default() };
+            (origin.epoch, &origin.logs)
+        };
+        logs.iter().map(|(partition, log)| Digest::of_log(epoch, *partition, log.known())).sum()
+    }
+
     // Membership.
 
     /// Takes what the membership decided. It alone creates, shows, hides and drops nodes.

@@ -1,6 +1,7 @@
 //! What a shard sends: its own changes to every peer, and what a peer asked for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::{Duration, Instant};
 
 use crate::export::{Chunk, Cursor};
@@ -16,8 +17,8 @@ pub(super) struct Peer {
     own: BTreeMap<Partition, Cursor>,
     /// Its places in other nodes' logs that it asked for, until they are done.
     relayed: BTreeMap<(NodeKey, Partition), Cursor>,
-    /// Other nodes' logs that were asked of it.
-    asked: BTreeSet<(NodeKey, Partition)>,
+    /// Other nodes' logs that were asked of it, and how many answers may still end.
+    asked: BTreeMap<(NodeKey, Partition), u32>,
     live_bytes: usize,
     transfer_bytes: usize,
 }
@@ -28,7 +29,7 @@ impl Peer {
     }
 
     pub(super) fn has_asked_for(&self, origin: NodeKey, partition: Partition) -> bool {
-        self.asked.contains(&(origin, partition))
+        self.asked.contains_key(&(origin, partition))
     }
 }
 
@@ -84,7 +85,9 @@ impl Partitions {
             None => all.map(|partition| origin.place(partition)).collect(),
         };
         if node != peer {
-            link.asked.extend(places.iter().map(|place| (node, place.partition)));
+            for place in &places {
+                *link.asked.entry((node, place.partition)).or_default() += 1;
+            }
         }
         self.send(peer, &Frame::Pull { origin: node, epoch: origin.epoch, places });
     }
@@ -297,7 +300,13 @@ impl Partitions {
             && is_last
             && let Some(peer) = self.peers.get_mut(&from)
         {
-            peer.asked.remove(&(id.origin, id.partition));
+            // A Pull that overtakes the answer to the one before may be answered, too.
+            if let Entry::Occupied(mut asked) = peer.asked.entry((id.origin, id.partition)) {
+                *asked.get_mut() -= 1;
+                if *asked.get() == 0 {
+                    asked.remove();
+                }
+            }
         }
     }
 

@@ -155,8 +155,10 @@ impl Encoded {
         self
     }
 
-    /// Whether it counts against the window of live changes.
-    pub(crate) fn is_live(&self) -> bool {
+    /// Whether it is a live change: it counts against the window of live changes until it is written, and should not
+    /// wait behind transfers of other partitions.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
         self.live
     }
 
@@ -164,6 +166,18 @@ impl Encoded {
     #[must_use]
     pub fn payload(&self) -> &Arc<[u8]> {
         &self.payload
+    }
+
+    /// Whether it is part of a transfer: a Delta or a Seal that is no live change.
+    #[must_use]
+    pub fn is_transfer(&self) -> bool {
+        !self.live && v1::is_chunk(self.frame_type)
+    }
+
+    /// The partition that its header names; 0 for a frame that concerns none.
+    #[must_use]
+    pub fn partition(&self) -> u8 {
+        self.partition
     }
 
     /// Length of the frame with its header.

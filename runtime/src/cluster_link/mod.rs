@@ -52,6 +52,8 @@ use crate::{
 /// Requests that one link has in flight, at most. All of them may be polled by one task, and the executor
 /// counts the wakers of a task in an i16.
 const REQUESTS_MAX: usize = 1 << 14;
+/// The headers of an answer that says that nobody is there.
+const NO_RESPONDERS: &[u8] = b"NATS/1.0 503\r\n\r\n";
 /// Random characters in the prefix of a link's inbox.
 const INBOX_RANDOM_CHARS: usize = 16;
 
@@ -222,6 +224,20 @@ impl Link {
     pub(crate) fn respond(&self, reply: &[u8], payload: Payload<'_>) -> Result<(), PublishError> {
         Subject::check_literal(reply).map_err(|reason| InvalidTopic::new(reply, reason))?;
         self.publish(&Destination::Subject { subject: reply, reply: None, headers: None }, payload)
+    }
+
+    /// Tells who asks that nobody is there, as a server does. Best effort: he has a timeout.
+    pub(crate) fn refuse(&self, reply: &[u8]) {
+        let Ok(headers) = Headers::parse(NO_RESPONDERS) else { return };
+        if Subject::check_literal(reply).is_ok() {
+            let to = Destination::Subject { subject: reply, reply: None, headers: Some(&headers) };
+            let _unheard = self.publish(&to, Payload::from(&[][..]));
+        }
+    }
+
+    /// Whether what is published now is likely to be sent soon.
+    pub(crate) fn is_connected_or_trying(&self) -> bool {
+        self.end.get().is_none() && self.status.get() != LinkStatus::Down
     }
 
     /// Sends a request and waits for its reply. A link that is down refuses at once; one whose first

@@ -3,12 +3,14 @@
 
 mod alarm;
 mod executor;
+mod listener;
 mod resolve;
 mod socket;
 
 pub(crate) use self::{
     alarm::{Alarm, sleep},
     executor::{ExecutorSettings, IO_MEMORY_BYTES, RING_DEPTH, Task, run_executor, spawn},
+    listener::{Accepted, BoundListener, Listener},
     resolve::resolve,
     socket::{SendHalf, Socket, SocketSettings},
 };

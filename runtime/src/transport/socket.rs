@@ -15,7 +15,7 @@ use futures_lite::io::{AsyncRead, AsyncWrite};
 use glommio::net::TcpStream;
 use socket2::{SockRef, TcpKeepalive};
 
-use super::executor::io_error;
+use super::{executor::io_error, listener::Accepted};
 
 /// What the kernel is told about a connection.
 #[derive(Clone, Debug)]
@@ -41,6 +41,15 @@ impl Socket {
     /// Connects to one address within the timeout.
     pub(crate) async fn connect(address: SocketAddr, settings: &SocketSettings) -> io::Result<Socket> {
         let stream = TcpStream::connect_timeout(address, settings.connect_timeout).await.map_err(io_error)?;
+        Socket::from_stream(stream, settings)
+    }
+
+    /// Takes over a connection that was accepted.
+    pub(crate) fn from_accepted(accepted: Accepted, settings: &SocketSettings) -> io::Result<Socket> {
+        Socket::from_stream(accepted.0.bind_to_executor(), settings)
+    }
+
+    fn from_stream(stream: TcpStream, settings: &SocketSettings) -> io::Result<Socket> {
         // SAFETY: `stream` owns the descriptor and outlives this borrow, which ends with this block.
         let descriptor = unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) };
         let options = SockRef::from(&descriptor);

@@ -274,6 +274,11 @@ pub(crate) fn is_known(frame_type: u8) -> bool {
     (TYPE_HELLO..=TYPE_BYE).contains(&frame_type)
 }
 
+/// Whether frames of this type carry a part of a log.
+pub(crate) fn is_chunk(frame_type: u8) -> bool {
+    matches!(frame_type, TYPE_DELTA | TYPE_SEAL)
+}
+
 pub(crate) const TYPE_HELLO: u8 = 1;
 pub(crate) const TYPE_HELLO_ACK: u8 = 2;
 const TYPE_HEARTBEAT: u8 = 3;

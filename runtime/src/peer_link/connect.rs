@@ -1,0 +1,99 @@
+//! How a link comes about: dialled, or accepted.
+
+use std::{
+    io,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use croupier_registry::{DialResult, LinkId};
+
+use super::{PeerLink, Registry, channel::Side, session};
+use crate::{
+    registry_shard::{ToShard, count},
+    time,
+    transport::{Accepted, Listener, Socket, SocketSettings, resolve, sleep},
+};
+
+/// Connections accepted before other tasks get a turn.
+const ACCEPTS_IN_A_ROW_MAX: u32 = 16;
+/// Pause after the kernel could not accept, as when all file descriptors are in use.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Dials within the deadline, and drives the link to its end.
+pub(crate) async fn dial(registry: Registry, id: LinkId, address: String, deadline: Duration) {
+    let Some(context) = registry.peer_context().cloned() else { return };
+    let settings = SocketSettings { connect_timeout: deadline, ..context.socket.clone() };
+    let connected = match time::timeout(deadline, connect(&address, &settings)).await {
+        Ok(connected) => connected,
+        Err(elapsed) => Err(io::Error::new(io::ErrorKind::TimedOut, elapsed)),
+    };
+    match connected {
+        Ok(socket) => {
+            let link = PeerLink::new(id, Some(address), Rc::clone(&registry), Instant::now());
+            session::run(link, socket, &context, Side::Dialler).await;
+        }
+        Err(error) => {
+            let is_refused = error.kind() == io::ErrorKind::ConnectionRefused;
+            tracing::debug!(%address, %error, "a node cannot be reached");
+            let result = if is_refused { DialResult::Refused } else { DialResult::Unreachable };
+            registry.post_to_hub(ToShard::DialFailed { address, result });
+        }
+    }
+}
+
+async fn connect(address: &str, settings: &SocketSettings) -> io::Result<Socket> {
+    let invalid = || io::Error::new(io::ErrorKind::InvalidInput, "an address is host:port");
+    let (host, port) = address.rsplit_once(':').ok_or_else(invalid)?;
+    let port = port.parse().map_err(|_| invalid())?;
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in resolve(host, port).await? {
+        match Socket::connect(address, settings).await {
+            Ok(socket) => return Ok(socket),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// Takes over a connection that shard 0 accepted, and drives the link to its end.
+pub(crate) async fn take_over(registry: Registry, id: LinkId, accepted: Accepted) {
+    let Some(context) = registry.peer_context().cloned() else { return };
+    match Socket::from_accepted(accepted, &context.socket) {
+        Ok(socket) => {
+            let link = PeerLink::new(id, None, registry, Instant::now());
+            session::run(link, socket, &context, Side::Acceptor).await;
+        }
+        Err(error) => {
+            tracing::debug!(%error, "a connection was gone when it was taken over");
+            registry.post_to_hub(ToShard::Introduced { link: id });
+        }
+    }
+}
+
+/// Accepts peers until the task is cancelled; each goes to the shard of its link.
+pub(crate) async fn accept(registry: Registry, listener: Listener) {
+    let mut in_a_row = 0;
+    loop {
+        match listener.accept().await {
+            Ok(connection) => {
+                in_a_row += 1;
+                if in_a_row >= ACCEPTS_IN_A_ROW_MAX {
+                    // A crowd at the door must not stop the shard.
+                    in_a_row = 0;
+                    sleep(Duration::from_nanos(100)).await;
+                }
+                count(&registry.shared().counters.connections_accepted, 1);
+                if let Some(link) = registry.accept_link() {
+                    let shard = registry.shared().shard_of(link);
+                    registry.post(shard, ToShard::Accepted { link, connection });
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "no connection can be accepted at present");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! What threads beside the shards see of the services: a copy that is brought up to date by who reads it.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
+
+use croupier_registry::NodeStatus;
+
+use crate::services::{KindUpdate, Service};
+
+/// News that wait for a reader, before the shard takes them in itself.
+const PENDING_MAX: usize = 1024;
+
+/// The copy. Shards never wait for it: news go into a queue, and a reader takes them from there.
+pub(crate) struct Mirror {
+    pending: (async_channel::Sender<Arc<KindUpdate>>, async_channel::Receiver<Arc<KindUpdate>>),
+    kinds: Mutex<HashMap<Arc<[u8]>, Kind>>,
+    nodes: Mutex<Vec<NodeStatus>>,
+}
+
+#[derive(Default)]
+struct Kind {
+    update: Option<Arc<KindUpdate>>,
+    entries: Vec<Option<Service>>,
+}
+
+impl Default for Mirror {
+    fn default() -> Self {
+        Mirror { pending: async_channel::unbounded(), kinds: Mutex::default(), nodes: Mutex::default() }
+    }
+}
+
+impl Mirror {
+    /// Takes news of one type. Of all shards only one may call it, so that they keep their order.
+    pub(crate) fn push(&self, news: &Arc<KindUpdate>) {
+        // The queue is unbounded by itself and lives as long as the mirror.
+        let _never_closed = self.pending.0.try_send(Arc::clone(news));
+        if self.pending.0.len() > PENDING_MAX
+            && let Ok(mut kinds) = self.kinds.try_lock()
+        {
+            self.take_in(&mut kinds);
+        }
+    }
+
+    pub(crate) fn set_nodes(&self, nodes: &[NodeStatus]) {
+        *self.nodes.lock().unwrap_or_else(PoisonError::into_inner) = nodes.to_vec();
+    }
+
+    pub(crate) fn nodes(&self) -> Vec<NodeStatus> {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn take_in(&self, kinds: &mut HashMap<Arc<[u8]>, Kind>) {
+        let now = Instant::now();
+        while let Ok(news) = self.pending.1.try_recv() {
+            let kind = kinds.entry(Arc::clone(&news.kind)).or_default();
+            for (place, instance) in &news.changes {
+                let place = *place as usize;
+                if kind.entries.len() <= place {
+                    kind.entries.resize(place + 1, None);
+                }
+                kind.entries[place] =
+                    instance.as_ref().map(|instance| Service::new(Arc::clone(instance), now));
+            }
+            kind.update = Some(Arc::clone(&news));
+            if kind.entries.iter().all(Option::is_none) {
+                kinds.remove(&news.kind);
+            }
+        }
+    }
+
+    fn read<T>(&self, kind: &[u8], read: impl FnOnce(&Kind) -> T) -> Option<T> {
+        let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        self.take_in(&mut kinds);
+        kinds.get(kind).map(read)
+    }
+
+    pub(crate) fn all(&self, kind: &[u8]) -> Vec<Service> {
+        let all = self.read(kind, |kind| kind.entries.iter().flatten().cloned().collect::<Vec<_>>());
+        let mut all = all.unwrap_or_default();
+        all.sort_unstable_by(|one, other| (one.node(), one.id()).cmp(&(other.node(), other.id())));
+        all
+    }
+
+    pub(crate) fn find(&self, kind: &[u8], key: &[u8]) -> Option<Service> {
+        self.read(kind, |kind| {
+            let update = kind.update.as_ref()?;
+            let index = update.table.as_ref()?.owner(key);
+            kind.entries[update.places[index] as usize].clone()
+        })
+        .flatten()
+    }
+}
