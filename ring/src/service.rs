@@ -146,6 +146,20 @@ impl ServiceRing {
         on_class!(RingKind, &self.kind, ring => ring.table().owner_of_hash(key_hash))
     }
 
+    /// As [`ServiceTable::owners`], of the ring as it is now.
+    #[inline]
+    #[must_use]
+    pub fn owners(&self, key: &[u8], count: usize) -> ServiceOwners<'_> {
+        let key_hash = hash_key(key);
+        ServiceOwners(match &self.kind {
+            RingKind::Small(ring) => OwnersKind::Slots(ring.table().owners_of_hash(key_hash, count)),
+            RingKind::Medium(ring) => OwnersKind::Slots(ring.table().owners_of_hash(key_hash, count)),
+            RingKind::Large14(ring) => OwnersKind::Large14(ring.table().owners_of_hash(key_hash, count)),
+            RingKind::Large17(ring) => OwnersKind::Large17(ring.table().owners_of_hash(key_hash, count)),
+            RingKind::Large20(ring) => OwnersKind::Large20(ring.table().owners_of_hash(key_hash, count)),
+        })
+    }
+
     /// Instances in the ring.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "a ring is never empty")]

@@ -396,10 +396,6 @@ impl Shard {
         &self.0.registry
     }
 
-    pub(crate) fn is_closed(&self) -> bool {
-        self.0.is_closed.get()
-    }
-
     /// The links that a subject may go over: its own cluster's first, then the others in order. Each is
     /// made when it is reached.
     pub(crate) fn links_from(&self, subject: &[u8]) -> impl Iterator<Item = Rc<Link>> {

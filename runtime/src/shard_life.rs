@@ -27,10 +27,6 @@ use crate::{
     watchdog,
 };
 
-/// How long the last word to the peers may take, even when the drain has no time left, and at most.
-const LAST_WORD: Duration = Duration::from_millis(50);
-const LEAVE_MAX: Duration = Duration::from_secs(1);
-
 /// What moves into a shard's thread.
 pub(crate) struct ShardSeed {
     pub(crate) id: usize,
@@ -146,8 +142,7 @@ where
         })
         .await;
     let reason = if seed.node.has_died() { ByeReason::Failed } else { ByeReason::Leaving };
-    let last_word = drain.left().max(LAST_WORD);
-    let _late = time::timeout(last_word.min(LEAVE_MAX), registry.leave(reason)).await;
+    registry.leave(reason, drain.left()).await;
     registry.close().await;
     shard.close().await;
     registry_task.cancel().await;

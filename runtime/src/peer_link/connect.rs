@@ -31,6 +31,7 @@ pub(crate) async fn dial(registry: Registry, id: LinkId, address: String, deadli
     match connected {
         Ok(socket) => {
             let link = PeerLink::new(id, Some(address), Rc::clone(&registry), Instant::now());
+            registry.link_begins(id, &link);
             session::run(link, socket, &context, Side::Dialler).await;
         }
         Err(error) => {
@@ -58,16 +59,19 @@ async fn connect(address: &str, settings: &SocketSettings) -> io::Result<Socket>
 }
 
 /// Takes over a connection that shard 0 accepted, and drives the link to its end.
-pub(crate) async fn take_over(registry: Registry, id: LinkId, accepted: Accepted) {
-    let Some(context) = registry.peer_context().cloned() else { return };
-    match Socket::from_accepted(accepted, &context.socket) {
-        Ok(socket) => {
-            let link = PeerLink::new(id, None, registry, Instant::now());
-            session::run(link, socket, &context, Side::Acceptor).await;
-        }
-        Err(error) => {
-            tracing::debug!(%error, "a connection was gone when it was taken over");
-            registry.post_to_hub(ToShard::Introduced { link: id });
+pub(crate) fn take_over(registry: Registry, id: LinkId, accepted: Accepted) -> impl Future<Output = ()> {
+    // Before the task runs: it may be told to close at once.
+    let link = PeerLink::new(id, None, Rc::clone(&registry), Instant::now());
+    registry.link_begins(id, &link);
+    async move {
+        let Some(context) = registry.peer_context().cloned() else { return };
+        match Socket::from_accepted(accepted, &context.socket) {
+            Ok(socket) => session::run(link, socket, &context, Side::Acceptor).await,
+            Err(error) => {
+                tracing::debug!(%error, "a connection was gone when it was taken over");
+                registry.link_ends(id);
+                registry.post_to_hub(ToShard::Introduced { link: id });
+            }
         }
     }
 }

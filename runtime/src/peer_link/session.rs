@@ -82,7 +82,6 @@ impl From<LinkError> for SessionEnd {
 
 /// Drives a connection to its end, and settles what it leaves behind.
 pub(super) async fn run(link: Rc<PeerLink>, socket: Socket, context: &PeerContext, side: Side) {
-    link.registry.link_begins(link.id, &link);
     let mut session = Session {
         link: &link,
         socket,

@@ -1,27 +1,45 @@
 //! The tables of the types whose partitions a shard owns: from events to news for every shard.
+//!
+//! This shard's own lookups read the ring itself. The other shards, and other threads, get copies of its
+//! table: at once after a pause, and else so seldom that copying takes a small part of the time.
 
 use std::{
+    cell::RefCell,
     collections::{BTreeMap, BTreeSet, HashMap},
     mem,
+    rc::Rc,
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use croupier_registry::{Event, NodeKey};
 use croupier_ring::{RingClass, RingError, ServiceRing};
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::services::{Instance, KindUpdate};
+use crate::services::{Instance, KindRing, KindUpdate};
 
-/// Changes of one type at a time beyond which its table is built anew, as a part of its members.
-const REBUILD_PART: usize = 4;
-/// Changes that are worth no new build, however few members there are.
-const REBUILD_LEAST: usize = 16;
+/// What a full build of a ring costs, in joins; and a leave, which has to find heirs.
+const BUILD_COST: usize = 256;
+const LEAVE_COST: usize = 64;
+/// Shortest time between two copies of a table: of a small one, and of one that takes a megabyte or so.
+const COPY_INTERVAL_SMALL: Duration = Duration::from_millis(1);
+const COPY_INTERVAL: Duration = Duration::from_millis(10);
 
 /// All types of this shard's partitions that have instances.
 #[derive(Default)]
 pub(crate) struct Home {
     kinds: HashMap<Arc<[u8]>, Kind>,
+    /// Types with news for this shard.
     changed: BTreeSet<Arc<[u8]>>,
+    /// Types with news for the others.
+    unpublished: BTreeSet<Arc<[u8]>>,
+}
+
+/// News of one type for the shard that builds its table.
+pub(crate) struct OwnNews {
+    pub(crate) kind: Arc<[u8]>,
+    pub(crate) ring: Rc<RefCell<KindRing>>,
+    pub(crate) changes: Vec<(u32, Option<Arc<Instance>>)>,
 }
 
 impl Home {
@@ -47,23 +65,54 @@ impl Home {
         kind.set(Instance::new(node, service, suspect), is_shown);
     }
 
-    /// What became of each type since the last time.
-    pub(crate) fn news(&mut self) -> Vec<Arc<KindUpdate>> {
+    /// What became of each type since the last time, for this shard. It has to take it in before anything is
+    /// looked up.
+    pub(crate) fn own_news(&mut self) -> Vec<OwnNews> {
         let mut news = Vec::new();
         for name in mem::take(&mut self.changed) {
             let Some(kind) = self.kinds.get_mut(&name) else { continue };
-            news.push(Arc::new(kind.news()));
-            if kind.index.is_empty() {
-                self.kinds.remove(&name);
-            }
+            let changed = kind.settle();
+            let changes = changed.iter().map(|place| kind.at(*place)).collect();
+            kind.unpublished.extend(changed);
+            news.push(OwnNews { kind: Arc::clone(&name), ring: Rc::clone(&kind.ring), changes });
+            self.unpublished.insert(name);
         }
         news
     }
 
+    /// What the others are to be told now; `is_owed` says whether somebody waits for a type, small or not.
+    pub(crate) fn publications(
+        &mut self,
+        now: Instant,
+        is_owed: impl Fn(&[u8], bool) -> bool,
+    ) -> Vec<Arc<KindUpdate>> {
+        let mut news = Vec::new();
+        let kinds = &mut self.kinds;
+        self.unpublished.retain(|name| {
+            let Some(kind) = kinds.get_mut(name) else { return false };
+            let is_early = kind.publication_due().is_some_and(|due| now < due);
+            if is_early && !is_owed(name, kind.is_small()) {
+                return true;
+            }
+            news.push(Arc::new(kind.publish(now)));
+            if kind.index.is_empty() {
+                kinds.remove(name);
+            }
+            false
+        });
+        news
+    }
+
+    /// When the others are to be told next.
+    pub(crate) fn publication_due(&self) -> Option<Instant> {
+        let due = |name: &Arc<[u8]>| self.kinds.get(name).and_then(Kind::publication_due);
+        self.unpublished.iter().filter_map(due).min()
+    }
+
     /// A number that two nodes share if a type's keys lead to the same instances on both; 0 without any.
     pub(crate) fn fingerprint(&self, kind: &[u8]) -> u64 {
-        let ring = self.kinds.get(kind).and_then(|kind| kind.ring.as_ref());
-        ring.map_or(0, ServiceRing::fingerprint)
+        let kind = self.kinds.get(kind);
+        kind.and_then(|kind| kind.ring.borrow().ring.as_ref().map(ServiceRing::fingerprint)).unwrap_or(0)
     }
 }
 
@@ -80,13 +129,15 @@ struct Kind {
     rivals: BTreeMap<Box<[u8]>, BTreeMap<NodeKey, u32>>,
     /// How many instances ask for each class.
     classes: [usize; RingClass::ALL.len()],
-    ring: Option<ServiceRing>,
+    /// The ring of those that lookups may choose, which this shard's lookups read.
+    ring: Rc<RefCell<KindRing>>,
     /// The weights of its members together.
     ring_units: u64,
-    /// The place of each index of the ring.
-    ring_places: Vec<u32>,
-    /// Places with news for the other shards.
+    /// Places with news for this shard.
     changed: BTreeSet<u32>,
+    /// Places with news for the others.
+    unpublished: BTreeSet<u32>,
+    published_at: Option<Instant>,
     /// Indexes and weights of those that went, and are in the ring still.
     leaving: Vec<(usize, u8)>,
     /// Places whose part in the ring may have changed.
@@ -109,9 +160,10 @@ impl Kind {
             index: HashMap::new(),
             rivals: BTreeMap::new(),
             classes: [0; RingClass::ALL.len()],
-            ring: None,
+            ring: Rc::default(),
             ring_units: 0,
-            ring_places: Vec::new(),
+            unpublished: BTreeSet::new(),
+            published_at: None,
             changed: BTreeSet::new(),
             leaving: Vec::new(),
             ring_changed: BTreeSet::new(),
@@ -183,40 +235,75 @@ impl Kind {
         service.is_online() && is_first
     }
 
-    /// Takes those out of the ring that went.
-    fn leave_ring(&mut self, leaving: &[(usize, u8)]) -> Result<(), RingError> {
-        let Some(ring) = &mut self.ring else { return Ok(()) };
-        for (index, weight) in leaving {
-            ring.leave(*index)?;
-            self.ring_units -= u64::from(*weight);
-        }
-        Ok(())
-    }
-
-    fn news(&mut self) -> KindUpdate {
-        let changed = mem::take(&mut self.changed);
+    /// Brings the ring up to date with what has changed; returns the places with news.
+    fn settle(&mut self) -> BTreeSet<u32> {
         let ring_changed = mem::take(&mut self.ring_changed);
         let leaving = mem::take(&mut self.leaving);
-        self.free.append(&mut self.freed);
-        let members = self.ring.as_ref().map_or(0, ServiceRing::len);
-        let is_small = ring_changed.len() + leaving.len() <= REBUILD_LEAST.max(members / REBUILD_PART);
-        let is_changed = is_small
-            && self.leave_ring(&leaving).is_ok()
-            && ring_changed.iter().all(|place| self.change_ring(*place).is_ok());
-        // The class depends on what is there alone, never on what was before: all nodes choose the same.
-        let has_class = |ring: &ServiceRing| Some(ring.class()) == self.class(ring.len(), self.ring_units);
-        if !is_changed || !self.ring.as_ref().is_some_and(has_class) {
-            self.build_ring();
+        let shared = Rc::clone(&self.ring);
+        let kind_ring = &mut *shared.borrow_mut();
+        if !self.change_ring(kind_ring, &ring_changed, &leaving) {
+            self.build_ring(kind_ring);
         }
-        let change = |place: u32| {
-            let placed = self.places[place as usize].as_ref();
-            (place, placed.map(|placed| Arc::clone(&placed.instance)))
-        };
+        mem::take(&mut self.changed)
+    }
+
+    /// Changes the ring place by place, unless a new build costs less. False: it has to be built anew.
+    fn change_ring(
+        &mut self,
+        kind_ring: &mut KindRing,
+        changed: &BTreeSet<u32>,
+        leaving: &[(usize, u8)],
+    ) -> bool {
+        let mut cost = leaving.len() * LEAVE_COST;
+        for place in changed {
+            let is_in = self.places[*place as usize].as_ref().is_some_and(|placed| placed.in_ring.is_some());
+            cost += if is_in { LEAVE_COST } else { 1 };
+        }
+        if cost > BUILD_COST {
+            return false;
+        }
+        let Some(ring) = &mut kind_ring.ring else { return false };
+        for (index, weight) in leaving {
+            if ring.leave(*index).is_err() {
+                return false;
+            }
+            self.ring_units -= u64::from(*weight);
+        }
+        for place in changed {
+            if self.change_place(ring, &mut kind_ring.places, *place).is_err() {
+                return false;
+            }
+        }
+        // The class depends on what is there alone, never on what was before: all nodes choose the same.
+        Some(ring.class()) == self.class(ring.len(), self.ring_units)
+    }
+
+    fn is_small(&self) -> bool {
+        self.ring.borrow().ring.as_ref().is_none_or(|ring| ring.class() == RingClass::Small)
+    }
+
+    /// When the next copy is to be made; `None` for the first.
+    fn publication_due(&self) -> Option<Instant> {
+        let interval = if self.is_small() { COPY_INTERVAL_SMALL } else { COPY_INTERVAL };
+        self.published_at.map(|at| at + interval)
+    }
+
+    /// What stands at a place.
+    fn at(&self, place: u32) -> (u32, Option<Arc<Instance>>) {
+        let placed = self.places[place as usize].as_ref();
+        (place, placed.map(|placed| Arc::clone(&placed.instance)))
+    }
+
+    fn publish(&mut self, now: Instant) -> KindUpdate {
+        self.published_at = Some(now);
+        self.free.append(&mut self.freed);
+        let unpublished = mem::take(&mut self.unpublished);
+        let kind_ring = self.ring.borrow();
         KindUpdate {
             kind: Arc::clone(&self.name),
-            table: self.ring.as_ref().map(ServiceRing::table),
-            places: if self.ring.is_some() { self.ring_places.clone() } else { Vec::new() },
-            changes: changed.into_iter().map(change).collect(),
+            table: kind_ring.ring.as_ref().map(ServiceRing::table),
+            places: if kind_ring.ring.is_some() { kind_ring.places.clone() } else { Vec::new() },
+            changes: unpublished.into_iter().map(|place| self.at(place)).collect(),
         }
     }
 
@@ -228,21 +315,21 @@ impl Kind {
     }
 
     /// Brings one place's part of the ring up to date.
-    fn change_ring(&mut self, place: u32) -> Result<(), RingError> {
+    fn change_place(
+        &mut self,
+        ring: &mut ServiceRing,
+        ring_places: &mut Vec<u32>,
+        place: u32,
+    ) -> Result<(), RingError> {
         let is_candidate = self.is_candidate(place);
-        let (Some(ring), Some(placed)) = (&mut self.ring, &mut self.places[place as usize]) else {
-            return Ok(());
-        };
+        let Some(placed) = &mut self.places[place as usize] else { return Ok(()) };
         let weight = placed.instance.service.weight();
         match placed.in_ring {
             None if is_candidate => {
                 let index = ring.join(identity(&placed.instance), u32::from(weight))?;
                 placed.in_ring = Some((index, weight));
                 self.ring_units += u64::from(weight);
-                if self.ring_places.len() <= index {
-                    self.ring_places.resize(index + 1, u32::MAX);
-                }
-                self.ring_places[index] = place;
+                set_place(ring_places, index, place);
             }
             Some((index, before)) if !is_candidate => {
                 ring.leave(index)?;
@@ -260,10 +347,10 @@ impl Kind {
     }
 
     /// Builds the ring of all candidates.
-    fn build_ring(&mut self) {
-        self.ring = None;
+    fn build_ring(&mut self, kind_ring: &mut KindRing) {
+        kind_ring.ring = None;
+        kind_ring.places.clear();
         self.ring_units = 0;
-        self.ring_places.clear();
         let mut members = Vec::new();
         for place in 0..self.places.len() as u32 {
             let is_candidate = self.is_candidate(place);
@@ -294,16 +381,21 @@ impl Kind {
         };
         for (identity, weight, place) in &members {
             let Some(index) = ring.index_of(identity) else { continue };
-            if self.ring_places.len() <= index {
-                self.ring_places.resize(index + 1, u32::MAX);
-            }
-            self.ring_places[index] = *place;
+            set_place(&mut kind_ring.places, index, *place);
             if let Some(placed) = &mut self.places[*place as usize] {
                 placed.in_ring = Some((index, *weight));
             }
         }
-        self.ring = Some(ring);
+        kind_ring.ring = Some(ring);
     }
+}
+
+/// Notes which place an index of the ring stands for.
+fn set_place(ring_places: &mut Vec<u32>, index: usize, place: u32) {
+    if ring_places.len() <= index {
+        ring_places.resize(index + 1, u32::MAX);
+    }
+    ring_places[index] = place;
 }
 
 /// The class that an instance asks for; of one that this version does not know, the largest.

@@ -8,7 +8,7 @@ use std::{
 
 use croupier_registry::{
     DialResult, Digest, LinkId, MemberChange, Membership, MembershipOutput, NodeKey, NodeStanding,
-    NodeStatus, Notice,
+    NodeStatus, Notice, PARTITIONS,
     wire::{
         Hello,
         v1::{ByeReason, Frame, OriginDigest},
@@ -33,6 +33,7 @@ const DIGEST_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
 pub(crate) struct Hub {
     shared: Shared,
     membership: Membership,
+    cluster: [u8; 16],
     own: NodeStatus,
     accepted: BTreeMap<LinkId, NodeKey>,
     half_open: VecDeque<LinkId>,
@@ -66,13 +67,17 @@ impl Hub {
         seeds: &[String],
         now: Instant,
     ) -> Self {
+        let cluster = membership.hello(Box::new([0; PARTITIONS])).cluster;
+        // This node does not dial itself.
+        let untried_seeds = seeds.iter().filter(|seed| **seed != own.address).cloned().collect();
         Hub {
             shared,
             membership,
+            cluster,
             own,
             accepted: BTreeMap::new(),
             half_open: VecDeque::new(),
-            untried_seeds: seeds.iter().cloned().collect(),
+            untried_seeds,
             rounds: BTreeMap::new(),
             next_round: 0,
             digest_due: now + DIGEST_INTERVAL,
@@ -160,13 +165,15 @@ impl Hub {
     }
 
     fn handle_hello(&mut self, link: LinkId, hello: Hello, dialled: bool, now: Instant) {
-        let cluster = hello.cluster;
-        let own_cluster = self.membership.hello(Box::new([0; croupier_registry::PARTITIONS])).cluster;
-        if cluster != own_cluster {
+        if hello.cluster != self.cluster {
             self.shared.counters.refuse(Refusal::OtherCluster);
         }
+        let is_first = !self.untried_seeds.is_empty();
         self.untried_seeds.clear();
         self.membership.handle_hello(link, hello, dialled, now);
+        if is_first {
+            self.tell_nodes();
+        }
     }
 
     fn dial_failed(&mut self, address: &str, result: DialResult, now: Instant) {
@@ -232,7 +239,8 @@ impl Hub {
         }
     }
 
-    fn tell_nodes(&self) {
+    /// Tells every shard who is known.
+    pub(crate) fn tell_nodes(&self) {
         let others = self.membership.nodes();
         let mut nodes = Vec::with_capacity(others.len() + 1);
         nodes.push(self.own.clone());

@@ -183,6 +183,18 @@ pub(crate) enum Operation {
     },
 }
 
+impl Operation {
+    /// The type of service that it concerns.
+    pub(crate) fn kind(&self) -> &[u8] {
+        match self {
+            Operation::Add(service) => service.kind(),
+            Operation::SetMeta { key, .. } | Operation::Withdraw { key, .. } => key.kind(),
+            Operation::Command { service, .. } => service.kind(),
+            Operation::Fingerprint { kind } => kind,
+        }
+    }
+}
+
 /// What came of it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Operated {

@@ -10,10 +10,8 @@ use croupier_registry::NodeStatus;
 
 use crate::services::{KindUpdate, Service};
 
-/// News that wait for a reader, before the shard takes them in itself.
-const PENDING_MAX: usize = 1024;
-
-/// The copy. Shards never wait for it: news go into a queue, and a reader takes them from there.
+/// The copy. Shards never wait for it: while a reader has it, news go into a queue, and whoever has it next
+/// takes them from there.
 pub(crate) struct Mirror {
     pending: (async_channel::Sender<Arc<KindUpdate>>, async_channel::Receiver<Arc<KindUpdate>>),
     kinds: Mutex<HashMap<Arc<[u8]>, Kind>>,
@@ -33,13 +31,11 @@ impl Default for Mirror {
 }
 
 impl Mirror {
-    /// Takes news of one type. Of all shards only one may call it, so that they keep their order.
+    /// Takes news of one type. All of a type come from one shard, so that they keep their order.
     pub(crate) fn push(&self, news: &Arc<KindUpdate>) {
-        // The queue is unbounded by itself and lives as long as the mirror.
+        // The queue is unbounded by itself; it grows for as long as one reader reads.
         let _never_closed = self.pending.0.try_send(Arc::clone(news));
-        if self.pending.0.len() > PENDING_MAX
-            && let Ok(mut kinds) = self.kinds.try_lock()
-        {
+        if let Ok(mut kinds) = self.kinds.try_lock() {
             self.take_in(&mut kinds);
         }
     }

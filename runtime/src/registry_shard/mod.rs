@@ -3,6 +3,7 @@
 
 mod home;
 mod hub;
+mod losses;
 mod message;
 mod mirror;
 mod shared;
@@ -20,8 +21,8 @@ use std::{
 };
 
 use croupier_registry::{
-    CommandError, Epoch, Event, LinkId, MemberChange, NodeKey, Partition, Partitions, PartitionsConfig,
-    ServiceBuilder,
+    CommandError, Epoch, Event, LinkId, MemberChange, NodeKey, NodeStanding, NodeStatus, Partition,
+    Partitions, PartitionsConfig, ServiceBuilder,
     limits::{ChunkLimits, LogLimits, WindowLimits},
     wire::v1::{self, ByeReason, Outcome},
 };
@@ -40,15 +41,27 @@ use crate::{
     local_notify::LocalNotify,
     node_shared::NodeShared,
     peer_link::{self, PeerContext, PeerLink},
-    services::{Inboxes, KindUpdate, LINGER, ServiceRef, Views, WatchQueue},
+    receiver::Receiver,
+    services::{Inboxes, KindUpdate, LINGER, Service, ServiceRef, Views, WatchQueue},
     transport::{Alarm, Task},
 };
 use home::Home;
+use losses::Losses;
 
 /// Messages taken before other tasks get a turn.
 const MESSAGES_PER_TURN: usize = 512;
+/// How long the links have for their last frames.
+const LAST_FRAMES: Duration = Duration::from_millis(300);
 /// How long the owner of a service on another node has to answer a command.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// An outcome for whoever waits for it on a shard, once that shard sees the change.
+struct Answer {
+    shard: usize,
+    token: u64,
+    kind: Box<[u8]>,
+    outcome: Result<Operated, RegistryError>,
+}
 
 /// The registry on one shard.
 pub(crate) struct RegistryShard {
@@ -69,20 +82,19 @@ pub(crate) struct RegistryShard {
     /// Remote commands under way, and who waits for them.
     commands: RefCell<HashMap<u128, (usize, Option<u64>, ServiceRef)>>,
     /// Outcomes that are told once the tables have changed.
-    answers: RefCell<Vec<(usize, u64, Result<Operated, RegistryError>)>>,
+    answers: RefCell<Vec<Answer>>,
     /// Operations of this shard's application.
     waiting: RefCell<HashMap<u64, oneshot::Sender<Result<Operated, RegistryError>>>>,
     next_token: Cell<u64>,
     views: Views,
     nodes: RefCell<Arc<Nodes>>,
-    /// How often each node was lost, for the calls that wait for one.
-    lost: RefCell<HashMap<Arc<str>, u64>>,
-    lost_changed: LocalNotify,
+    losses: Losses,
     watches: RefCell<Vec<Weak<WatchQueue>>>,
     inboxes: Inboxes,
     peer_context: OnceCell<PeerContext>,
     tasks: RefCell<BTreeMap<u64, Task>>,
     next_task: Cell<u64>,
+    is_draining: Cell<bool>,
     has_left: Cell<bool>,
     left: LocalNotify,
 }
@@ -98,6 +110,15 @@ impl RegistryShard {
             chunk: ChunkLimits::default(),
             window: WindowLimits::default(),
         };
+        let own = NodeStatus {
+            name: node.name.as_str().into(),
+            address: String::new(),
+            epoch,
+            standing: NodeStanding::Up,
+        };
+        if id == 0 {
+            node.registry.mirror.set_nodes(std::slice::from_ref(&own));
+        }
         Rc::new(RegistryShard {
             id,
             node: Arc::clone(node),
@@ -115,14 +136,14 @@ impl RegistryShard {
             waiting: RefCell::default(),
             next_token: Cell::new(0),
             views: Views::default(),
-            nodes: RefCell::default(),
-            lost: RefCell::default(),
-            lost_changed: LocalNotify::default(),
+            nodes: RefCell::new(Arc::new(Nodes { nodes: vec![own], is_reaching_out: false })),
+            losses: Losses::default(),
             watches: RefCell::default(),
             inboxes: Inboxes::new(&node.config.limits),
             peer_context: OnceCell::new(),
             tasks: RefCell::default(),
             next_task: Cell::new(0),
+            is_draining: Cell::new(false),
             has_left: Cell::new(false),
             left: LocalNotify::default(),
         })
@@ -130,6 +151,9 @@ impl RegistryShard {
 
     /// Gives the shard the membership (on shard 0) and what links need.
     pub(crate) fn join_cluster(&self, hub: Option<Hub>, context: PeerContext) {
+        if let Some(hub) = &hub {
+            hub.tell_nodes();
+        }
         *self.hub.borrow_mut() = hub;
         // Called once, at the start.
         let _unset_before = self.peer_context.set(context);
@@ -149,6 +173,10 @@ impl RegistryShard {
 
     pub(crate) fn inboxes(&self) -> &Inboxes {
         &self.inboxes
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.is_draining.get()
     }
 
     pub(crate) fn nodes(&self) -> Arc<Nodes> {
@@ -206,14 +234,9 @@ impl RegistryShard {
         Partition::of_kind(kind).shard(self.node.shards())
     }
 
-    /// How often a node was lost so far.
-    pub(crate) fn times_lost(&self, node: &str) -> u64 {
-        self.lost.borrow().get(node).copied().unwrap_or_default()
-    }
-
-    /// Resolves when the node is lost once more.
-    pub(crate) async fn lost(&self, node: &str, times_before: u64) {
-        self.lost_changed.until(|| (self.times_lost(node) > times_before).then_some(())).await;
+    /// Which nodes are lost.
+    pub(crate) fn losses(&self) -> &Losses {
+        &self.losses
     }
 
     pub(crate) fn add_watch(&self, queue: &Rc<WatchQueue>) {
@@ -273,13 +296,14 @@ impl RegistryShard {
         }
         let partitions_due = self.partitions.borrow().poll_timeout();
         let hub_due = self.hub.borrow().as_ref().and_then(Hub::poll_timeout);
-        if let Some(due) = partitions_due.into_iter().chain(hub_due).min() {
+        let publication_due = self.home.borrow().publication_due();
+        if let Some(due) = [partitions_due, hub_due, publication_due].into_iter().flatten().min() {
             alarm.arm(due, now, cx);
         }
     }
 
     /// Lets time pass for the machines, and carries their outputs to where they belong.
-    fn settle(&self, now: Instant) {
+    fn settle(self: &Rc<Self>, now: Instant) {
         if let Some(hub) = &mut *self.hub.borrow_mut() {
             hub.handle_timeout(now);
         }
@@ -295,12 +319,27 @@ impl RegistryShard {
         self.shared().set_awaits(self.id, !self.awaited.borrow().is_empty());
         self.send_frames(&mut partitions);
         drop(partitions);
-        for news in home.news() {
+        for news in home.own_news() {
             count(&self.shared().counters.table_changes, 1);
-            self.post_all(|| ToShard::News(Arc::clone(&news)));
+            let mut withdrawn = Vec::new();
+            self.views.apply_own(&news.kind, news.ring, &news.changes, now, |left| {
+                withdrawn.extend(self.withdrawn_inbox(left));
+            });
+            self.close_later(withdrawn);
+        }
+        let mut answers = self.answers.borrow_mut();
+        let is_owed = |kind: &[u8], is_small: bool| {
+            let waits = |answer: &Answer| *answer.kind == *kind && (is_small || answer.shard != self.id);
+            answers.iter().any(waits)
+        };
+        for news in home.publications(now, is_owed) {
+            self.shared().mirror.push(&news);
+            for shard in (0..self.node.shards()).filter(|shard| *shard != self.id) {
+                self.post(shard, ToShard::News(Arc::clone(&news)));
+            }
         }
         // The lanes keep their order: whoever gets an answer has the news before it.
-        for (shard, token, outcome) in self.answers.borrow_mut().drain(..) {
+        for Answer { shard, token, outcome, .. } in answers.drain(..) {
             self.post(shard, ToShard::Operated { token, outcome });
         }
     }
@@ -317,13 +356,13 @@ impl RegistryShard {
         match event {
             Event::Commanded { op_id, outcome } => {
                 if let Some((shard, Some(token), service)) = self.commands.borrow_mut().remove(&op_id) {
-                    self.answer(shard, token, outcome_of(outcome, &service));
+                    self.answer(shard, token, service.kind(), outcome_of(outcome, &service));
                 }
             }
             Event::CommandInDoubt { op_id } => {
                 if let Some((shard, Some(token), service)) = self.commands.borrow_mut().remove(&op_id) {
                     let node = Arc::clone(&service.node);
-                    self.answer(shard, token, Err(RegistryError::InDoubt { node }));
+                    self.answer(shard, token, service.kind(), Err(RegistryError::InDoubt { node }));
                 }
             }
             Event::Joined(ref instance) | Event::Updated(ref instance) | Event::Left(ref instance) => {
@@ -337,8 +376,8 @@ impl RegistryShard {
         }
     }
 
-    fn answer(&self, shard: usize, token: u64, outcome: Result<Operated, RegistryError>) {
-        self.answers.borrow_mut().push((shard, token, outcome));
+    fn answer(&self, shard: usize, token: u64, kind: &[u8], outcome: Result<Operated, RegistryError>) {
+        self.answers.borrow_mut().push(Answer { shard, token, kind: kind.into(), outcome });
     }
 
     fn handle(self: &Rc<Self>, message: ToShard, now: Instant) {
@@ -459,8 +498,7 @@ impl RegistryShard {
             let name =
                 self.nodes.borrow().nodes.iter().find(|known| NodeKey::of_name(&known.name) == node).cloned();
             if let Some(known) = name {
-                *self.lost.borrow_mut().entry(known.name).or_default() += 1;
-                self.lost_changed.notify();
+                self.losses.add(known.name);
             }
         }
     }
@@ -495,11 +533,16 @@ impl RegistryShard {
 
     fn take_news(self: &Rc<Self>, news: &Arc<KindUpdate>, now: Instant) {
         let mut withdrawn = Vec::new();
-        self.views.apply(news, now, |left| {
-            if left.node() == self.node.name {
-                withdrawn.extend(self.inboxes.withdrawn(left));
-            }
-        });
+        self.views.apply(news, now, |left| withdrawn.extend(self.withdrawn_inbox(left)));
+        self.close_later(withdrawn);
+    }
+
+    /// The inbox of a service of this shard that is not offered any more.
+    fn withdrawn_inbox(&self, left: &Service) -> Option<Rc<Receiver>> {
+        if left.node() == self.node.name { self.inboxes.withdrawn(left) } else { None }
+    }
+
+    fn close_later(self: &Rc<Self>, withdrawn: Vec<Rc<Receiver>>) {
         for inbox in withdrawn {
             // Another node, or the drain, removed it: its holder serves on while the others learn of it.
             self.start(async move {
@@ -507,15 +550,12 @@ impl RegistryShard {
                 inbox.close();
             });
         }
-        // Each type's news come from one shard, so that they keep their order.
-        if self.home_of(&news.kind) == self.id {
-            self.shared().mirror.push(news);
-        }
     }
 
     // Operations, on the shard of the partition.
 
     fn carry_out(&self, from: usize, token: Option<u64>, operation: Operation, now: Instant) {
+        let kind = operation.kind().to_vec();
         let outcome = match operation {
             Operation::Add(service) => self.add(&service, now),
             Operation::SetMeta { key, name, value } => self.set_meta(&key, &name, &value, now),
@@ -528,7 +568,7 @@ impl RegistryShard {
             }
         };
         if let Some(token) = token {
-            self.answer(from, token, outcome);
+            self.answer(from, token, &kind, outcome);
         }
     }
 
@@ -596,7 +636,7 @@ impl RegistryShard {
                 _ => RegistryError::OwnerDown { node },
             };
             if let Some(token) = token {
-                self.answer(from, token, Err(error));
+                self.answer(from, token, key.kind(), Err(error));
             }
         }
     }
@@ -623,8 +663,9 @@ impl RegistryShard {
 
     // The end.
 
-    /// Takes back all services of this shard. Returns whether there were any.
+    /// Takes back all services of this shard, and lets no more come. Returns whether there were any.
     pub(crate) fn withdraw_all(&self) -> bool {
+        self.is_draining.set(true);
         let keys = self.inboxes.keys();
         for key in &keys {
             let service = ServiceRef { node: self.node.name.as_str().into(), key: key.clone() };
@@ -634,16 +675,15 @@ impl RegistryShard {
         !keys.is_empty()
     }
 
-    /// Says Bye to all peers, once all shards are ready, and waits until it is written.
-    pub(crate) async fn leave(self: &Rc<Self>, reason: ByeReason) {
+    /// Says Bye to all peers, once all shards are ready or `limit` has passed, and waits until it is written.
+    pub(crate) async fn leave(self: &Rc<Self>, reason: ByeReason, limit: Duration) {
         self.shared().ready_to_leave();
+        if self.peer_context().is_none() {
+            return;
+        }
+        let deadline = Instant::now() + limit;
         if self.id == 0 {
-            let shards = self.node.shards();
-            loop {
-                let stopped = self.node.ports.iter().filter(|port| port.is_stopped()).count();
-                if self.shared().shards_ready_to_leave() + stopped >= shards {
-                    break;
-                }
+            while !self.are_all_ready() && Instant::now() < deadline {
                 crate::transport::sleep(Duration::from_millis(1)).await;
             }
             if let Some(hub) = &mut *self.hub.borrow_mut() {
@@ -651,12 +691,18 @@ impl RegistryShard {
             }
             self.post_all(|| ToShard::Leave);
         }
-        self.left
-            .until(|| {
-                let is_stranded = self.id != 0 && self.node.ports[0].is_stopped();
-                ((self.has_left.get() && self.links.borrow().is_empty()) || is_stranded).then_some(())
-            })
-            .await;
+        let written = self.left.until(|| {
+            let is_stranded = self.id != 0 && self.node.ports[0].is_stopped();
+            ((self.has_left.get() && self.links.borrow().is_empty()) || is_stranded).then_some(())
+        });
+        let _late =
+            crate::time::timeout(deadline.saturating_duration_since(Instant::now()) + LAST_FRAMES, written)
+                .await;
+    }
+
+    fn are_all_ready(&self) -> bool {
+        let stopped = self.node.ports.iter().filter(|port| port.is_stopped()).count();
+        self.shared().shards_ready_to_leave() + stopped >= self.node.shards()
     }
 
     /// Ends whatever waits: watches, operations, tasks.

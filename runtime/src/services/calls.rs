@@ -122,10 +122,8 @@ async fn attempt(
     deadline: &Deadline,
 ) -> Result<Message, Failure> {
     loop {
-        let registry = shard.registry_shard();
-        let times_lost = registry.times_lost(service.node());
         let lost = async {
-            registry.lost(service.node(), times_lost).await;
+            shard.registry_shard().losses().next(service.node()).await;
             Err(Failure::InDoubt)
         };
         let outcome = future::or(ask(shard, view, service, payload, deadline), lost).await;

@@ -26,7 +26,7 @@ pub use self::{
 pub(crate) use self::{
     inboxes::{Inboxes, LINGER},
     service::Instance,
-    view::{KindUpdate, Views},
+    view::{KindRing, KindUpdate, Views},
     watch::WatchQueue,
 };
 use crate::{
@@ -61,7 +61,7 @@ impl Registry {
     /// [`RegistryError`]; then nothing is offered.
     pub async fn add_service(&self, spec: ServiceSpec) -> Result<ServiceHandle, RegistryError> {
         let registry = self.shard.registry_shard();
-        if self.shard.is_closed() {
+        if registry.is_draining() {
             return Err(RegistryError::Draining);
         }
         // Before anything is awaited: a bad value is told whatever the clusters do.
@@ -71,6 +71,9 @@ impl Registry {
         let service = spec
             .build(inbox.subject.as_bytes(), || registry.inboxes().next_id(self.shard.id(), spec.kind()))?;
         let handle = ServiceHandle::new(registry.clone(), service.key(), inbox);
+        if registry.is_draining() {
+            return Err(RegistryError::Draining);
+        }
         registry.operate(spec.kind(), Operation::Add(service)).await?;
         Ok(handle)
     }

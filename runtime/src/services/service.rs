@@ -172,12 +172,18 @@ pub struct Services {
 }
 
 impl Services {
-    pub(crate) fn push(&mut self, service: Service) {
+    fn push(&mut self, service: Service) {
         match self.inline.get_mut(self.len) {
             Some(place) => *place = Some(service),
             None => self.spilled.push(service),
         }
         self.len += 1;
+    }
+}
+
+impl Extend<Service> for Services {
+    fn extend<I: IntoIterator<Item = Service>>(&mut self, services: I) {
+        services.into_iter().for_each(|service| self.push(service));
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use croupier_ring::{ServiceTable, hash_key};
+use croupier_ring::{ServiceRing, ServiceTable, hash_key};
 
 use super::{
     Service, Services,
@@ -18,7 +18,16 @@ use super::{
     watch::{ServiceEvent, WatchQueue},
 };
 
-/// What became of one type: the same news for every shard.
+/// Whom the keys of a type lead to, on the shard that builds it.
+#[derive(Debug, Default)]
+pub(crate) struct KindRing {
+    /// `None` while nobody is online.
+    pub(crate) ring: Option<ServiceRing>,
+    /// The place of each index of the ring.
+    pub(crate) places: Vec<u32>,
+}
+
+/// What became of one type: the same news for all other shards.
 #[derive(Debug)]
 pub(crate) struct KindUpdate {
     pub(crate) kind: Arc<[u8]>,
@@ -39,9 +48,20 @@ pub(crate) struct KindView {
 
 #[derive(Default)]
 struct State {
-    update: Option<Arc<KindUpdate>>,
+    table: Table,
     entries: Vec<Option<Service>>,
     shown: usize,
+}
+
+/// Where lookups look.
+#[derive(Default)]
+enum Table {
+    #[default]
+    None,
+    /// This shard builds it.
+    Own(Rc<RefCell<KindRing>>),
+    /// Another one does.
+    Copied(Arc<KindUpdate>),
 }
 
 impl KindView {
@@ -56,23 +76,35 @@ impl KindView {
     #[inline]
     pub(crate) fn find(&self, key: &[u8]) -> Option<Service> {
         let state = self.state.borrow();
-        let update = state.update.as_ref()?;
-        let index = update.table.as_ref()?.owner(key);
-        state.entries[update.places[index] as usize].clone()
+        let place = match &state.table {
+            Table::Own(own) => {
+                let own = own.borrow();
+                own.places[own.ring.as_ref()?.owner(key)]
+            }
+            Table::Copied(update) => update.places[update.table.as_ref()?.owner(key)],
+            Table::None => return None,
+        };
+        state.entries[place as usize].clone()
     }
 
     #[inline]
     pub(crate) fn find_multi(&self, count: usize, key: &[u8]) -> Services {
         let mut services = Services::default();
         let state = self.state.borrow();
-        if let Some(update) = &state.update
-            && let Some(table) = &update.table
-        {
-            for index in table.owners(key, count) {
-                if let Some(service) = &state.entries[update.places[index] as usize] {
-                    services.push(service.clone());
+        let mut take = |place: u32| services.extend(state.entries[place as usize].clone());
+        match &state.table {
+            Table::Own(own) => {
+                let own = own.borrow();
+                if let Some(ring) = &own.ring {
+                    ring.owners(key, count).for_each(|index| take(own.places[index]));
                 }
             }
+            Table::Copied(update) => {
+                if let Some(table) = &update.table {
+                    table.owners(key, count).for_each(|index| take(update.places[index]));
+                }
+            }
+            Table::None => {}
         }
         services
     }
@@ -98,12 +130,18 @@ impl KindView {
     }
 
     /// Takes the news, and says which instances left.
-    fn apply(&self, news: &Arc<KindUpdate>, now: Instant, mut left: impl FnMut(&Service)) {
+    fn apply(
+        &self,
+        table: Table,
+        changes: &[(u32, Option<Arc<Instance>>)],
+        now: Instant,
+        mut left: impl FnMut(&Service),
+    ) {
         let mut events = VecDeque::new();
         {
             let mut state = self.state.borrow_mut();
             let state = &mut *state;
-            for (place, instance) in &news.changes {
+            for (place, instance) in changes {
                 let place = *place as usize;
                 if state.entries.len() <= place {
                     state.entries.resize(place + 1, None);
@@ -120,7 +158,7 @@ impl KindView {
                     (None, None) => {}
                 }
             }
-            state.update = Some(Arc::clone(news));
+            state.table = table;
         }
         for event in &events {
             if let ServiceEvent::Left(service) = event {
@@ -172,10 +210,28 @@ impl Views {
         view
     }
 
+    /// Takes the news of another shard, and says which instances left.
     pub(crate) fn apply(&self, news: &Arc<KindUpdate>, now: Instant, left: impl FnMut(&Service)) {
-        self.get(&news.kind).apply(news, now, left);
-        if news.changes.iter().any(|(_, instance)| instance.is_none()) {
-            self.forget_unused(&news.kind);
+        self.get(&news.kind).apply(Table::Copied(Arc::clone(news)), &news.changes, now, left);
+        self.forget_if_unused(&news.kind, &news.changes);
+    }
+
+    /// Takes the news of a type whose table this shard builds.
+    pub(crate) fn apply_own(
+        &self,
+        kind: &[u8],
+        ring: Rc<RefCell<KindRing>>,
+        changes: &[(u32, Option<Arc<Instance>>)],
+        now: Instant,
+        left: impl FnMut(&Service),
+    ) {
+        self.get(kind).apply(Table::Own(ring), changes, now, left);
+        self.forget_if_unused(kind, changes);
+    }
+
+    fn forget_if_unused(&self, kind: &[u8], changes: &[(u32, Option<Arc<Instance>>)]) {
+        if changes.iter().any(|(_, instance)| instance.is_none()) {
+            self.forget_unused(kind);
         }
     }
 
