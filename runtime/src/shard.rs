@@ -396,6 +396,11 @@ impl Shard {
         &self.0.registry
     }
 
+    /// Whether the node's role lets it publish.
+    pub(crate) fn publishes(&self) -> bool {
+        self.0.publishes
+    }
+
     /// The links that a subject may go over: its own cluster's first, then the others in order. Each is
     /// made when it is reached.
     pub(crate) fn links_from(&self, subject: &[u8]) -> impl Iterator<Item = Rc<Link>> {

@@ -52,6 +52,8 @@ pub(crate) struct PeerLink {
     beats_written: Cell<u64>,
     compare: RefCell<Option<Compare>>,
     load: Load,
+    /// The same of the membership's frames. They count apart: a heartbeat is compared while others are under way.
+    hub_load: Load,
     /// Whether the shards were told that it is open.
     is_open: Cell<bool>,
     was_introduced: Cell<bool>,
@@ -93,6 +95,7 @@ impl PeerLink {
             beats_written: Cell::new(0),
             compare: RefCell::default(),
             load: Load::default(),
+            hub_load: Load::default(),
             is_open: Cell::new(false),
             was_introduced: Cell::new(false),
             closing: Cell::new(None),
@@ -186,10 +189,23 @@ impl PeerLink {
                     held.push(frame);
                 }
             }
+            Ok(_) if !is_greeting && self.outgoing.borrow_mut().plain().len() > PLAIN_BYTES_MAX => {
+                self.overrun();
+            }
             Ok(frame) => self.machine.borrow_mut().write(&frame, self.outgoing.borrow_mut().plain()),
             Err(error) => tracing::error!(%error, "a frame of this node's own cannot be sent"),
         }
         self.wake();
+    }
+
+    /// The peer asks and does not read the answers.
+    fn overrun(&self) {
+        if self.closing.get().is_none() {
+            tracing::warn!(link = self.id.0, "a peer lets too many answers wait; its link is closed");
+            self.registry.shared().counters.refuse(Refusal::Violation);
+            self.tell_closed();
+            self.close(ByeReason::BadFrame);
+        }
     }
 
     /// Sends a frame of a partition's shard.
@@ -280,6 +296,8 @@ impl PeerLink {
 
 /// Frames of the membership that wait for a link to open; what is beyond comes again with its next round.
 const HELD_MAX: usize = 16;
+/// Bytes of the membership's frames that wait for the peer to read; no peer that reads leaves as many.
+const PLAIN_BYTES_MAX: usize = 4 << 20;
 /// The digest of a heartbeat that tells none.
 const UNTOLD: [u8; 16] = [0; 16];
 

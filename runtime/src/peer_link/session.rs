@@ -24,7 +24,7 @@ use super::{
     channel::{ChannelError, Side},
 };
 use crate::{
-    registry_shard::{Refusal, ToShard, count},
+    registry_shard::{Burden, Refusal, ToShard, count},
     transport::{Alarm, Socket},
 };
 
@@ -202,7 +202,8 @@ impl Session<'_> {
     }
 
     fn is_loaded(&self) -> bool {
-        self.link.load.0.load(Ordering::Acquire) > LOAD_BYTES_MAX
+        let loads = [&self.link.load, &self.link.hub_load];
+        loads.iter().any(|load| load.0.load(Ordering::Acquire) > LOAD_BYTES_MAX)
     }
 
     /// Reads once, and hands out all frames that are whole. False: there is nothing to read.
@@ -294,7 +295,8 @@ impl Session<'_> {
                 if let Frame::Heartbeat { digest, .. } = &frame {
                     link.compare(*digest);
                 }
-                registry.post_to_hub(ToShard::MembershipFrame { link: link.id, frame });
+                let burden = Some(Burden::new(&link.hub_load, frame_bytes));
+                registry.post_to_hub(ToShard::MembershipFrame { link: link.id, frame, burden });
             }
             Route::Partition(partition) => {
                 self.hand_to(partition.shard(shards), Arc::new(frame), frame_bytes);
@@ -309,7 +311,8 @@ impl Session<'_> {
             }
             Route::Repair => {
                 if let (Frame::Digest(digests), Some(peer)) = (frame, link.peer()) {
-                    registry.post_to_hub(ToShard::OriginDigests { peer, digests });
+                    let burden = Burden::new(&link.hub_load, frame_bytes);
+                    registry.post_to_hub(ToShard::OriginDigests { peer, digests, burden });
                 }
             }
             Route::Link => link.open_if_both_accepted(),
@@ -329,7 +332,8 @@ impl Session<'_> {
         if now.saturating_duration_since(self.heard_at) >= HEARD_INTERVAL {
             self.heard_at = now;
             let frame = Frame::Heartbeat { counter: 0, digest: super::UNTOLD };
-            self.link.registry.post_to_hub(ToShard::MembershipFrame { link: self.link.id, frame });
+            let note = ToShard::MembershipFrame { link: self.link.id, frame, burden: None };
+            self.link.registry.post_to_hub(note);
         }
     }
 

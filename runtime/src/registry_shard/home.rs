@@ -254,11 +254,8 @@ impl Kind {
         changed: &BTreeSet<u32>,
         leaving: &[(usize, u8)],
     ) -> bool {
-        let mut cost = leaving.len() * LEAVE_COST;
-        for place in changed {
-            let is_in = self.places[*place as usize].as_ref().is_some_and(|placed| placed.in_ring.is_some());
-            cost += if is_in { LEAVE_COST } else { 1 };
-        }
+        let cost =
+            leaving.len() * LEAVE_COST + changed.iter().map(|place| self.cost_of(*place)).sum::<usize>();
         if cost > BUILD_COST {
             return false;
         }
@@ -276,6 +273,16 @@ impl Kind {
         }
         // The class depends on what is there alone, never on what was before: all nodes choose the same.
         Some(ring.class()) == self.class(ring.len(), self.ring_units)
+    }
+
+    /// What a place's change costs the ring, in joins. Metadata and suspicion cost nothing.
+    fn cost_of(&self, place: u32) -> usize {
+        let Some(placed) = &self.places[place as usize] else { return 0 };
+        match placed.in_ring {
+            None => usize::from(self.is_candidate(place)),
+            Some((_, weight)) if self.is_candidate(place) && weight == placed.instance.service.weight() => 0,
+            Some(_) => LEAVE_COST,
+        }
     }
 
     fn is_small(&self) -> bool {

@@ -119,13 +119,13 @@ impl Hub {
                     .send(self.shared.shard_of(link), ToShard::Send { link, frame: Frame::Hello(hello) });
             }
             ToShard::Hello { link, hello, dialled } => self.handle_hello(link, hello, dialled, now),
-            ToShard::MembershipFrame { link, frame } => {
+            ToShard::MembershipFrame { link, frame, burden: _burden } => {
                 self.membership.handle_frame(link, &frame, now);
                 if matches!(frame, Frame::Member(_)) {
                     self.tell_nodes();
                 }
             }
-            ToShard::OriginDigests { peer, digests } => {
+            ToShard::OriginDigests { peer, digests, burden: _burden } => {
                 self.begin_round(Purpose::Compare { peer, theirs: digests });
             }
             ToShard::DigestsPart { round, parts } => self.take_digests(round, parts),

@@ -1,7 +1,10 @@
 //! What the registry's parts say to each other, across shards.
 
 use std::{
-    sync::{Arc, atomic::AtomicUsize},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -95,10 +98,12 @@ pub(crate) enum ToShard {
     MembershipFrame {
         link: LinkId,
         frame: v1::Frame,
+        burden: Option<Burden>,
     },
     OriginDigests {
         peer: NodeKey,
         digests: Vec<v1::OriginDigest>,
+        burden: Burden,
     },
     DigestsPart {
         round: u64,
@@ -213,3 +218,24 @@ pub(crate) struct Nodes {
 /// Bytes of frames that a link has handed to other shards, and that they have not taken yet.
 #[derive(Clone, Default)]
 pub(crate) struct Load(pub(crate) Arc<AtomicUsize>);
+
+/// The part that one message has in a load, until it is dropped. It counts the memory of the message too, so that
+/// many small frames weigh as much as they take.
+pub(crate) struct Burden {
+    load: Load,
+    bytes: usize,
+}
+
+impl Burden {
+    pub(crate) fn new(load: &Load, frame_bytes: usize) -> Self {
+        let bytes = frame_bytes + size_of::<ToShard>();
+        load.0.fetch_add(bytes, Ordering::AcqRel);
+        Burden { load: load.clone(), bytes }
+    }
+}
+
+impl Drop for Burden {
+    fn drop(&mut self) {
+        self.load.0.fetch_sub(self.bytes, Ordering::AcqRel);
+    }
+}

@@ -32,7 +32,7 @@ use futures_core::Stream;
 pub use self::stats::RegistryStats;
 pub(crate) use self::{
     hub::Hub,
-    message::{Load, Nodes, Operated, Operation, ToShard},
+    message::{Burden, Load, Nodes, Operated, Operation, ToShard},
     shared::{RegistryShared, Shared},
     stats::{Refusal, count},
 };
@@ -54,6 +54,9 @@ const MESSAGES_PER_TURN: usize = 512;
 const LAST_FRAMES: Duration = Duration::from_millis(300);
 /// How long the owner of a service on another node has to answer a command.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Who asked for a command, the token of its answer if it wants one, and the service.
+type Asker = (usize, Option<u64>, ServiceRef);
 
 /// An outcome for whoever waits for it on a shard, once that shard sees the change.
 struct Answer {
@@ -80,7 +83,7 @@ pub(crate) struct RegistryShard {
     /// Nodes whose advertised versions are not reached yet.
     awaited: RefCell<BTreeSet<NodeKey>>,
     /// Remote commands under way, and who waits for them.
-    commands: RefCell<HashMap<u128, (usize, Option<u64>, ServiceRef)>>,
+    commands: RefCell<HashMap<u128, Asker>>,
     /// Outcomes that are told once the tables have changed.
     answers: RefCell<Vec<Answer>>,
     /// Operations of this shard's application.
@@ -268,19 +271,21 @@ impl RegistryShard {
         let now = Instant::now();
         let mut taken = 0;
         loop {
-            let own = self.own_lane.borrow_mut().pop_front();
-            let message = match own {
-                Some(message) => message,
+            // In turns: a peer that keeps the own lane full must not make the other one grow.
+            let own = if taken % 2 == 0 { self.own_lane.borrow_mut().pop_front() } else { None };
+            let other = match own {
+                Some(message) => Some(message),
                 None => match lane.as_mut().poll_next(cx) {
-                    Poll::Ready(Some(message)) => message,
-                    Poll::Ready(None) | Poll::Pending => {
-                        self.settle(now);
-                        if self.own_lane.borrow().is_empty() {
-                            break;
-                        }
-                        continue;
-                    }
+                    Poll::Ready(message) => message,
+                    Poll::Pending => None,
                 },
+            };
+            let Some(message) = other.or_else(|| self.own_lane.borrow_mut().pop_front()) else {
+                self.settle(now);
+                if self.own_lane.borrow().is_empty() {
+                    break;
+                }
+                continue;
             };
             self.handle(message, now);
             taken += 1;

@@ -13,7 +13,7 @@ use std::{
 use futures_lite::future;
 
 use super::{CallError, Service, view::KindView};
-use crate::{Message, Payload, RequestError, Shard, cluster_link::Link, transport};
+use crate::{Message, Payload, PublishError, RequestError, Shard, cluster_link::Link, transport};
 
 /// Instances that one call tries, at most.
 const INSTANCES_MAX: usize = 8;
@@ -145,6 +145,9 @@ async fn ask(
     payload: &Payload<'_>,
     deadline: &Deadline,
 ) -> Result<Message, Failure> {
+    if !shard.publishes() {
+        return Err(Failure::Refused(CallError::Publish(PublishError::Role)));
+    }
     let inbox = service.inbox().as_bytes();
     let mut was_heard = false;
     for link in shard.links_from(inbox) {
@@ -179,6 +182,9 @@ async fn ask(
 
 /// Sends a message to an instance, and waits for nothing.
 pub(crate) fn cast(shard: &Shard, service: &Service, payload: Payload<'_>) -> Result<(), CallError> {
+    if !shard.publishes() {
+        return Err(CallError::Publish(PublishError::Role));
+    }
     let inbox = service.inbox().as_bytes();
     let first: Option<Rc<Link>> = shard.links_from(inbox).find(|link| link.is_connected_or_trying());
     match first {

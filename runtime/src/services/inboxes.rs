@@ -33,7 +33,8 @@ pub(crate) struct Inboxes {
     prefix: Vec<u8>,
     limits: QueueLimits,
     queues: Queues,
-    by_key: RefCell<HashMap<ServiceKey, u64>>,
+    /// Whose inbox each is. Two may be of one key for a moment: the later one is then refused.
+    keys: RefCell<HashMap<u64, ServiceKey>>,
     next: Cell<u64>,
     /// The next number of a default id, for each type.
     next_ids: RefCell<HashMap<Box<[u8]>, u64>>,
@@ -68,7 +69,7 @@ impl Inboxes {
             prefix,
             limits: limits.subscriber_queue.clone(),
             queues: Rc::default(),
-            by_key: RefCell::default(),
+            keys: RefCell::default(),
             next: Cell::new(0),
             next_ids: RefCell::default(),
             subscribed: RefCell::default(),
@@ -113,17 +114,13 @@ impl Inboxes {
 
     /// Notes whose inbox it is.
     pub(crate) fn assign(&self, inbox: &Inbox, key: &ServiceKey) {
-        self.by_key.borrow_mut().insert(key.clone(), inbox.token);
+        self.keys.borrow_mut().insert(inbox.token, key.clone());
     }
 
     /// Lets an inbox go. Whoever waits in it is told that nobody is there.
-    pub(crate) fn close(&self, inbox: &Inbox, key: &ServiceKey) {
+    pub(crate) fn close(&self, inbox: &Inbox) {
         self.queues.borrow_mut().remove(&inbox.token);
-        let mut by_key = self.by_key.borrow_mut();
-        if by_key.get(key) == Some(&inbox.token) {
-            by_key.remove(key);
-        }
-        drop(by_key);
+        self.keys.borrow_mut().remove(&inbox.token);
         for request in inbox.receiver.take_all() {
             request.refuse();
         }
@@ -140,14 +137,13 @@ impl Inboxes {
 
     /// The queue of a service of this shard that is not offered any more; it may be closed after a while.
     pub(crate) fn withdrawn(&self, service: &Service) -> Option<Rc<Receiver>> {
-        let queue = *self.by_key.borrow().get(&service.instance().service.key())?;
-        let receiver = self.queues.borrow().get(&queue).cloned()?;
-        (receiver.topic().as_bytes() == service.instance().service.inbox()).then_some(receiver)
+        let token = service.instance().service.inbox().strip_prefix(&*self.prefix)?;
+        self.queues.borrow().get(&str::from_utf8(token).ok()?.parse().ok()?).cloned()
     }
 
     /// All services of this shard.
     pub(crate) fn keys(&self) -> Vec<ServiceKey> {
-        self.by_key.borrow().keys().cloned().collect()
+        self.keys.borrow().values().cloned().collect()
     }
 
     /// Takes no more requests, and returns the queues: what waits in them can still be taken.

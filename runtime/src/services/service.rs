@@ -60,6 +60,14 @@ impl Service {
         Arc::ptr_eq(&self.0.instance, &other.0.instance)
     }
 
+    /// Whether both are states of one life of an instance: each life has an inbox of its own.
+    pub(crate) fn is_same_life(&self, other: &Instance) -> bool {
+        let own = &self.0.instance;
+        own.service.inbox() == other.service.inbox()
+            && own.service.id() == other.service.id()
+            && own.node == other.node
+    }
+
     /// The name of the node that offers it.
     pub fn node(&self) -> &str {
         &self.0.instance.node

@@ -113,7 +113,7 @@ impl Drop for ServiceHandle {
         if !self.is_removed.get() {
             self.registry.operate_unheard(self.key.kind(), self.removal());
         }
-        self.registry.inboxes().close(&self.inbox, &self.key);
+        self.registry.inboxes().close(&self.inbox);
     }
 }
 

@@ -137,7 +137,9 @@ impl KindView {
         now: Instant,
         mut left: impl FnMut(&Service),
     ) {
+        // Who went is told before who came: a new life of an instance may stand at a lower place.
         let mut events = VecDeque::new();
+        let mut others = Vec::new();
         {
             let mut state = self.state.borrow_mut();
             let state = &mut *state;
@@ -147,13 +149,22 @@ impl KindView {
                     state.entries.resize(place + 1, None);
                 }
                 let before = state.entries[place].take();
-                let appeared = before.as_ref().map_or(now, Service::appeared);
+                // A place that was left may be taken again in the same news, by another or by a new life.
+                let is_same =
+                    |before: &&Service| instance.as_ref().is_some_and(|after| before.is_same_life(after));
+                let appeared = before.as_ref().filter(is_same).map_or(now, Service::appeared);
                 let after = instance.as_ref().map(|instance| Service::new(Arc::clone(instance), appeared));
                 state.entries[place].clone_from(&after);
                 state.shown = state.shown + usize::from(after.is_some()) - usize::from(before.is_some());
                 match (before, after) {
-                    (None, Some(after)) => events.push_back(ServiceEvent::Joined(after)),
-                    (Some(_), Some(after)) => events.push_back(ServiceEvent::Updated(after)),
+                    (None, Some(after)) => others.push(ServiceEvent::Joined(after)),
+                    (Some(before), Some(after)) if before.is_same_life(after.instance()) => {
+                        others.push(ServiceEvent::Updated(after));
+                    }
+                    (Some(before), Some(after)) => {
+                        events.push_back(ServiceEvent::Left(before));
+                        others.push(ServiceEvent::Joined(after));
+                    }
                     (Some(before), None) => events.push_back(ServiceEvent::Left(before)),
                     (None, None) => {}
                 }
@@ -165,6 +176,7 @@ impl KindView {
                 left(service);
             }
         }
+        events.extend(others);
         self.watches.borrow_mut().retain(|watch| {
             let Some(watch) = watch.upgrade() else { return false };
             watch.push_all(&events);

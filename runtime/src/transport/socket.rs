@@ -45,6 +45,10 @@ impl Socket {
     }
 
     /// Takes over a connection that was accepted.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "its descriptor has one owner, though glommio copies it"
+    )]
     pub(crate) fn from_accepted(accepted: Accepted, settings: &SocketSettings) -> io::Result<Socket> {
         Socket::from_stream(accepted.0.bind_to_executor(), settings)
     }
