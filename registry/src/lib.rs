@@ -16,6 +16,8 @@
 //!
 //! - [`Link`] to [`Membership`]: the [`Hello`](wire::Hello) of a connection, by [`Membership::handle_hello`].
 //! - [`Membership`] to [`Link`]: [`MembershipOutput::Accept`], then [`Link::handle_accepted`]; `Send`, `Close`, `Beat`.
+//!   What is to be sent before [`Link::is_open`] waits until then, for the other end would refuse it; only
+//!   `StaleEpoch` goes at once, and then it is the other end that closes.
 //! - [`Membership`] to every [`Partitions`]: [`MemberChange`] by [`Partitions::handle_member`]. It alone creates, shows,
 //!   hides and drops nodes; data never does. A shard must see it before [`Partitions::handle_link_up`].
 //! - [`Link`] to every [`Partitions`]: [`Partitions::handle_link_up`] once [`Link::is_open`], and

@@ -35,7 +35,8 @@ impl Membership {
             return self.hello_of_own_name(link, &hello, now);
         }
         if self.conflict_until.is_some() {
-            return self.close(link, ByeReason::Duplicate);
+            // The peer may have taken this node in already; with any other reason it would dial again and again.
+            return self.close(link, ByeReason::Leaving);
         }
         let member = self.members.get(&key);
         let remembered = member
@@ -55,6 +56,12 @@ impl Membership {
             return self.tell_stale(link, remembered.unwrap_or(hello.epoch));
         }
         let same_life = member.filter(|member| member.epoch == hello.epoch);
+        let is_gone = |member: &&Member| member.process.is_some() && member.standing == NodeStanding::Down;
+        let latest = same_life.filter(is_gone).map(|member| member.hello);
+        if latest.or(self.graves.hello_of(key, hello.epoch)).is_some_and(|latest| hello.number < latest) {
+            // It was slower than what was said after it. If the node lives, it begins again.
+            return self.close(link, ByeReason::Duplicate);
+        }
         if let Some(old_link) = same_life.and_then(|member| member.link) {
             // Two dials that crossed: both sides keep the one of the node with the lesser key.
             let ours_stays = self.me < key;
@@ -80,6 +87,8 @@ impl Membership {
         }
         let same_life = old.filter(|old| old.epoch == hello.epoch && old.standing != NodeStanding::Candidate);
         let counter = same_life.as_ref().map_or(0, |old| old.counter);
+        let latest = same_life.as_ref().map_or(0, |old| old.hello);
+        let short_links = same_life.as_ref().map_or(0, |old| old.short_links);
         self.graves.remove(key);
         self.links.insert(link, key);
         let member = Member {
@@ -88,8 +97,11 @@ impl Membership {
             epoch: hello.epoch,
             first_epoch: hello.first_epoch,
             process: Some(hello.process),
+            hello: hello.number.max(latest),
             standing: NodeStanding::Up,
             link: Some(link),
+            linked_at: now,
+            short_links,
             dialled,
             counter,
             heard_at: now,
@@ -229,7 +241,7 @@ impl Membership {
     pub(super) fn bury(&mut self, key: NodeKey, end: End) {
         if let Some(member) = self.members.remove(&key) {
             if member.process.is_some() {
-                self.graves.bury(key, member.epoch, end);
+                self.graves.bury(key, member.epoch, end, member.hello);
             }
             self.changed(MemberChange::Dropped(key));
         }

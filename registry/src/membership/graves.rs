@@ -17,6 +17,8 @@ pub(super) struct Graves {
 struct Grave {
     epoch: Epoch,
     end: End,
+    /// The highest number of its Hellos that were accepted.
+    hello: u64,
 }
 
 /// How a node went.
@@ -31,6 +33,11 @@ pub(super) enum End {
 impl Graves {
     pub(super) fn epoch_of(&self, node: NodeKey) -> Option<Epoch> {
         self.epochs.get(&node).map(|grave| grave.epoch)
+    }
+
+    /// The number of the latest Hello in this life.
+    pub(super) fn hello_of(&self, node: NodeKey, epoch: Epoch) -> Option<u64> {
+        self.epochs.get(&node).filter(|grave| grave.epoch == epoch).map(|grave| grave.hello)
     }
 
     /// Whether a node said Bye in this life: what it said before, on another link, must not bring it back.
@@ -50,8 +57,8 @@ impl Graves {
         self.largest_cluster = self.largest_cluster.max(members);
     }
 
-    pub(super) fn bury(&mut self, node: NodeKey, epoch: Epoch, end: End) {
-        if self.epochs.insert(node, Grave { epoch, end }).is_some() {
+    pub(super) fn bury(&mut self, node: NodeKey, epoch: Epoch, end: End, hello: u64) {
+        if self.epochs.insert(node, Grave { epoch, end, hello }).is_some() {
             self.by_age.retain(|other| *other != node);
         }
         self.by_age.push_back(node);
@@ -77,5 +84,5 @@ impl Graves {
     }
 }
 
-/// Graves of a small cluster. Each takes some 40 bytes.
+/// Graves of a small cluster. Each takes some 50 bytes.
 const GRAVES_LEAST: usize = 64;

@@ -7,6 +7,7 @@ mod admission;
 mod graves;
 mod suspicion;
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -158,6 +159,8 @@ pub struct Membership {
     epoch: Epoch,
     first_epoch: Epoch,
     process: ProcessId,
+    /// How many Hellos were said.
+    hellos: Cell<u64>,
     chance: Chance,
     members: BTreeMap<NodeKey, Member>,
     links: BTreeMap<LinkId, NodeKey>,
@@ -185,8 +188,14 @@ struct Member {
     epoch: Epoch,
     first_epoch: Epoch,
     process: Option<ProcessId>,
+    /// The highest number of its Hellos that were accepted.
+    hello: u64,
     standing: NodeStanding,
     link: Option<LinkId>,
+    /// When the latest link was accepted.
+    linked_at: Instant,
+    /// How many of the latest links ended soon, one after the other.
+    short_links: u8,
     /// Whether this node dialled the link.
     dialled: bool,
     counter: u64,
@@ -219,6 +228,7 @@ impl Membership {
             epoch,
             first_epoch: epoch,
             process,
+            hellos: Cell::new(0),
             chance: Chance(random),
             members: BTreeMap::new(),
             links: BTreeMap::new(),
@@ -248,7 +258,7 @@ impl Membership {
         self.epoch
     }
 
-    /// What this node says first on every link. `versions` are those of all shards.
+    /// What this node says first on every link, each with a number of its own. `versions` are those of all shards.
     #[must_use]
     pub fn hello(&self, versions: Box<[Version; PARTITIONS]>) -> Hello {
         Hello {
@@ -258,6 +268,7 @@ impl Membership {
             epoch: self.epoch,
             first_epoch: self.first_epoch,
             process: self.process,
+            number: self.hellos.replace(self.hellos.get() + 1),
             features: 0,
             versions,
         }
@@ -362,7 +373,7 @@ impl Membership {
         let members = self.members.values().flat_map(|member| {
             let silence = (member.standing == NodeStanding::Up).then(|| member.heard_at + suspect_after);
             let wants_dial = has_room && member.link.is_none() && !member.address.is_empty();
-            [silence, wants_dial.then_some(member.dial_due), member.deadline]
+            [silence, wants_dial.then_some(member.dial_due), member.deadline, self.ask_due(member)]
         });
         let dials = self.dials.values().map(|dial| Some(dial.until));
         let challenges = self.challenges.iter().map(|challenge| Some(challenge.until));
@@ -487,7 +498,8 @@ impl Membership {
             standing: Standing::Up,
         };
         let peer = self.links.get(&link).copied();
-        let others = self.members.iter().filter(|(key, _)| Some(**key) != peer).map(|(_, member)| record(member));
+        let others =
+            self.members.iter().filter(|(key, _)| Some(**key) != peer).map(|(_, member)| record(member));
         let records = std::iter::once(own).chain(others).take(NODES_PER_FRAME_MAX).collect();
         self.send(link, Frame::Member(records));
     }
@@ -568,8 +580,11 @@ impl Member {
             epoch: record.epoch,
             first_epoch: record.epoch,
             process: None,
+            hello: 0,
             standing: NodeStanding::Candidate,
             link: None,
+            linked_at: now,
+            short_links: 0,
             dialled: false,
             counter: record.counter,
             heard_at: now,

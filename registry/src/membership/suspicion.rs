@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::membership::graves::End;
-use crate::membership::{LinkId, Membership, MembershipOutput, NodeStanding};
+use crate::membership::{LinkId, Member, Membership, MembershipOutput, NodeStanding, REDIAL_INTERVAL};
 use crate::wire::v1::{ByeReason, Frame, Reach};
 use crate::{MemberChange, NodeKey};
 
@@ -30,8 +30,12 @@ impl Membership {
     /// A stream ended: the node is suspected, dialled at once, and others are asked.
     pub(super) fn suspect_cut(&mut self, key: NodeKey, now: Instant) {
         self.suspect(key, now);
+        let wait = REDIAL_INTERVAL + self.chance.up_to(REDIAL_INTERVAL);
         if let Some(member) = self.members.get_mut(&key) {
-            member.dial_due = now;
+            let is_short = now.saturating_duration_since(member.linked_at) < REDIAL_INTERVAL;
+            member.short_links = if is_short { member.short_links.saturating_add(1) } else { 0 };
+            // Two that refuse each other for whatever reason must not do nothing else.
+            member.dial_due = if member.short_links <= SHORT_LINKS_MAX { now } else { now + wait };
         }
         self.ask_others(key);
         self.dial(now);
@@ -73,9 +77,13 @@ impl Membership {
                 self.conclude(target, now);
             }
             Reach::Answered => {
-                // It lives, if not for this node: only silence may end it.
-                if let Some(member) = self.members.get_mut(&target) {
+                // It lives, if not for this node: served and flagged, and asked for again before the time is over.
+                let deadline = now + self.suspicion_time();
+                if let Some(member) =
+                    self.members.get_mut(&target).filter(|member| member.standing == NodeStanding::Suspect)
+                {
                     member.confirmation = None;
+                    member.deadline = Some(deadline);
                 }
             }
             Reach::Silent => {}
@@ -137,6 +145,9 @@ impl Membership {
                     self.ask_others(key);
                 }
                 NodeStanding::Suspect if is_over => self.node_down(key, now),
+                NodeStanding::Suspect if self.ask_due(member).is_some_and(|due| now >= due) => {
+                    self.ask_others(key);
+                }
                 NodeStanding::Down | NodeStanding::Candidate if is_over => self.bury(key, End::Forgotten),
                 _ => {}
             }
@@ -190,6 +201,13 @@ impl Membership {
         self.config.suspicion.mul_f64(nodes.log10().max(1.0)) * (1 + self.lateness)
     }
 
+    /// When others are to be asked again for a suspect of which they had heard.
+    pub(super) fn ask_due(&self, member: &Member) -> Option<Instant> {
+        let waits = member.standing == NodeStanding::Suspect && member.confirmation.is_none();
+        let deadline = member.deadline.filter(|_| waits)?;
+        Some(deadline.checked_sub(self.suspicion_time() / 2).unwrap_or(deadline))
+    }
+
     fn suspect(&mut self, key: NodeKey, now: Instant) {
         let time = self.suspicion_time();
         let Some(member) = self.members.get_mut(&key) else { return };
@@ -234,6 +252,8 @@ impl Membership {
 
 /// Others that must find a node gone, too.
 const CONFIRMATIONS: usize = 2;
+/// After so many links in a row that ended soon, a node is not dialled at once.
+const SHORT_LINKS_MAX: u8 = 3;
 /// Others that are asked.
 const HELPERS_MAX: usize = 3;
 /// How long a ping for somebody else may take.

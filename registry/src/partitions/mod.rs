@@ -459,7 +459,7 @@ impl Partitions {
             return Ok(());
         };
         let log = origin.logs.entry(partition).or_insert_with(|| Log::new(self.config.log));
-        let mut changes = Vec::new();
+        let (mut changes, known_before) = (Vec::new(), log.known());
         let applied = match chunk {
             Incoming::Delta(delta) => log.apply_delta(delta, &mut changes),
             Incoming::Seal(seal) => log.apply_seal(seal, &mut changes),
@@ -468,6 +468,10 @@ impl Partitions {
         if origin.shows(partition) {
             let events = changes.into_iter().map(|change| event_of(&origin.name, change, suspect));
             self.events.extend(events);
+            if matches!(applied, Err(ChunkError::SealMissing { restarted: true, .. })) && known_before > 0 {
+                // It begins anew, perhaps from somebody who lags: nothing of before this version is shown again.
+                origin.awaited.insert(partition, known_before);
+            }
         } else if origin.has_reached_awaited(partition) {
             origin.awaited.remove(&partition);
             origin.announce(partition, Event::Joined, &mut self.events);

@@ -199,13 +199,15 @@ impl Partitions {
     /// Sends what peers asked for of other nodes' logs. All of it counts as a transfer.
     fn send_relayed(&mut self) {
         let share = self.config.window.transfer_bytes.div_ceil(self.config.shards);
+        let share_of_all = self.config.window.transfers_bytes.div_ceil(self.config.shards);
+        let mut total: usize = self.peers.values().map(|peer| peer.transfer_bytes).sum();
         for (key, peer) in &mut self.peers {
             let asked: Vec<_> = peer.relayed.keys().copied().collect();
             for (node, partition) in asked {
                 let origin = self.origins.get(&node);
                 let log = origin.and_then(|origin| Some((origin.epoch, origin.logs.get(&partition)?)));
                 while let Some(cursor) = peer.relayed.get_mut(&(node, partition)) {
-                    if peer.transfer_bytes >= share {
+                    if peer.transfer_bytes >= share || total >= share_of_all {
                         break;
                     }
                     let next = log.and_then(|(epoch, log)| {
@@ -223,6 +225,7 @@ impl Partitions {
                     }
                     let Some((encoded, _)) = next else { break };
                     peer.transfer_bytes += encoded.frame_bytes();
+                    total += encoded.frame_bytes();
                     self.frames.push_back((*key, encoded));
                 }
             }
@@ -276,8 +279,8 @@ impl Partitions {
         let Some(peer) = self.peers.get_mut(&from) else { return };
         peer.transfer_bytes =
             peer.transfer_bytes.saturating_sub(usize::try_from(bytes).unwrap_or(usize::MAX));
-        self.send_partition(partition, ChunkKind::Transfer);
-        self.send_relayed();
+        // The room is that of all partitions, whichever the credit was for.
+        self.send_lagging();
     }
 
     /// A transfer is credited chunk by chunk, whatever becomes of it, and ends what was asked for with its last.

@@ -177,6 +177,7 @@ fn hello(name: &str) -> Hello {
         epoch: Epoch::at_start(1, 1),
         first_epoch: Epoch::at_start(1, 1),
         process: ProcessId::from_random(1),
+        number: 0,
         features: 0,
         versions: Box::new([0; PARTITIONS]),
     }

@@ -1,5 +1,6 @@
 //! Tests of several parts together.
 
+mod admission;
 mod link;
 mod log_model;
 mod log_properties;

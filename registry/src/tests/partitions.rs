@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use crate::limits::{ChunkLimits, FRAME_BYTES_MAX, LogLimits, WindowLimits};
 use crate::tests::start;
-use crate::wire::v1::{Frame, LogId, Operation, Outcome};
-use crate::wire::{HEADER_BYTES, Header, decode};
+use crate::wire::v1::{Frame, LogId, Operation, Outcome, Place};
+use crate::wire::{Encoded, HEADER_BYTES, Header, decode};
 use crate::{
     CommandError, Delta, Epoch, Event, Fault, MemberChange, NodeKey, Partition, Partitions, PartitionsConfig,
-    Put, Service, ServiceBuilder, ServiceKey, Violation,
+    Put, Seal, Service, ServiceBuilder, ServiceKey, Violation,
 };
 
 #[test]
@@ -296,6 +296,100 @@ fn a_new_epoch_carries_the_entries_over() {
     assert_eq!(net.events(1), ["left 1", "joined 1"]);
 }
 
+#[test]
+fn two_pulls_may_both_be_answered() {
+    let mut net = Net::new(3);
+    net.join_all();
+    let (helper, origin, epoch) = (net.key(1), net.key(0), net.epoch(0));
+    let partition = Partition::of_kind(KIND);
+    for _ in 0..2 {
+        net.nodes[2].send_pull(helper, origin, Some(partition));
+    }
+    while net.nodes[2].poll_frame().is_some() {}
+    let frame = chunk_of(origin, epoch);
+    for _ in 0..2 {
+        assert_eq!(net.nodes[2].handle_frame(helper, &frame, 100, net.now), Ok(()));
+    }
+    let third = net.nodes[2].handle_frame(helper, &frame, 100, net.now);
+    assert_eq!(third, Err(Violation::Unasked { origin }));
+}
+
+#[test]
+fn a_log_that_has_to_begin_anew_is_hidden_until_it_is_where_it_was() {
+    let mut net = Net::new(2);
+    net.join_all();
+    for id in ["1", "2", "3"] {
+        net.put(0, &service(id));
+    }
+    net.events(1);
+    let (from, partition) = (net.key(0), Partition::of_kind(KIND));
+    let log = LogId { origin: from, epoch: net.epoch(0), partition };
+    let put = |version, id| Put { version, service: service(id) };
+    let delta = |from, to, removals_from, puts| {
+        let delta = Delta { from, to, horizon: to.max(3), removals_from, puts, removals: Vec::new() };
+        Frame::Delta { log, delta }
+    };
+    let seal = Seal { target: 6, low: 0, high: 6, horizon: 6, live: vec![4, 6] };
+    let frames = [
+        delta(3, 6, 6, vec![put(6, "6")]),
+        Frame::Seal { log, seal: seal.clone() },
+        Frame::Seal { log, seal },
+    ];
+    for frame in &frames {
+        net.nodes[1].handle_frame(from, frame, 100, net.now).unwrap();
+    }
+    assert_eq!(net.events(1), ["joined 6", "left 1", "left 2", "left 3", "left 6"]);
+    // A sender that lags may come first; what it has was perhaps removed before.
+    net.nodes[1].handle_frame(from, &delta(0, 2, 0, vec![put(1, "1"), put(2, "2")]), 100, net.now).unwrap();
+    assert_eq!((net.ids(1), net.events(1).len()), (vec![], 0));
+    net.nodes[1].handle_frame(from, &delta(2, 3, 0, vec![put(3, "3")]), 100, net.now).unwrap();
+    assert_eq!(net.events(1), ["joined 1", "joined 2", "joined 3"]);
+}
+
+#[test]
+fn credit_for_one_partition_lets_another_go_on() {
+    let mut net = Net::new(2);
+    net.join_all();
+    net.split(0, 1);
+    let kinds = [KIND, b"other"];
+    assert_ne!(Partition::of_kind(kinds[0]), Partition::of_kind(kinds[1]));
+    for number in 0..900 {
+        let service = ServiceBuilder::new(kinds[number % 2], number.to_string()).build().unwrap();
+        net.nodes[0].put(&service, net.now).unwrap();
+    }
+    let (from, to) = (net.key(1), net.key(0));
+    net.nodes[0].handle_link_up(from);
+    net.nodes[1].handle_link_up(to);
+    let (_, pull) = net.nodes[1].poll_frame().unwrap();
+    net.nodes[0].handle_frame(from, &frame_of(&pull), 100, net.now).unwrap();
+    let mut puts = 0;
+    // Nothing but credits, each for the partition of the frame that came.
+    while let Some((_, encoded)) = net.nodes[0].poll_frame() {
+        let Frame::Delta { log, delta } = frame_of(&encoded) else { continue };
+        puts += delta.puts.len();
+        let credit = Frame::Credit { partition: log.partition, bytes: encoded.frame_bytes() as u64 };
+        net.nodes[0].handle_frame(from, &credit, 49, net.now).unwrap();
+    }
+    assert_eq!(puts, 900);
+}
+
+#[test]
+fn what_is_relayed_counts_against_the_bound_of_all_transfers() {
+    let window = WindowLimits { transfers_bytes: 1000, ..WINDOW };
+    let mut net = Net::with_limits(3, CHUNK, window);
+    net.join_all();
+    for number in 0..100 {
+        net.put(0, &service(&number.to_string()));
+    }
+    let (origin, from) = (net.key(0), net.key(2));
+    let places = vec![Place { partition: Partition::of_kind(KIND), known: 0, content: 0 }];
+    let pull = Frame::Pull { origin, epoch: net.epoch(0), places };
+    net.nodes[1].handle_frame(from, &pull, 100, net.now).unwrap();
+    let sent: usize =
+        std::iter::from_fn(|| net.nodes[1].poll_frame()).map(|(_, frame)| frame.frame_bytes()).sum();
+    assert!((1000..2000).contains(&sent), "{sent}");
+}
+
 /// Nodes of one shard each, and whose links are open.
 struct Net {
     nodes: Vec<Partitions>,
@@ -310,6 +404,10 @@ impl Net {
     }
 
     fn with_chunks(nodes: usize, chunk: ChunkLimits) -> Self {
+        Self::with_limits(nodes, chunk, WINDOW)
+    }
+
+    fn with_limits(nodes: usize, chunk: ChunkLimits, window: WindowLimits) -> Self {
         let epochs: Vec<_> = (0..nodes as u64).map(|node| Epoch::at_start(1000 + node, 0)).collect();
         let config = |(node, epoch): (usize, &Epoch)| PartitionsConfig {
             name: name(node),
@@ -318,7 +416,7 @@ impl Net {
             shards: 1,
             log: LogLimits { removals_least: 4, removals_most: 4, entries_max: 1000 },
             chunk,
-            window: WindowLimits { live_bytes: 4000, transfer_bytes: 2000, transfers_bytes: 100_000 },
+            window,
         };
         let nodes = epochs.iter().enumerate().map(config).map(Partitions::new).collect();
         Self { nodes, epochs, links: Vec::new(), now: start() }
@@ -442,6 +540,13 @@ impl Net {
     }
 }
 
+fn frame_of(encoded: &Encoded) -> Frame {
+    let mut bytes = Vec::new();
+    encoded.write_to(0, &mut bytes);
+    let (header, payload) = bytes.split_first_chunk::<HEADER_BYTES>().unwrap();
+    decode(&Header::parse(header, FRAME_BYTES_MAX).unwrap(), payload).unwrap()
+}
+
 fn name(node: usize) -> Arc<str> {
     format!("node-{node}").into()
 }
@@ -466,4 +571,6 @@ fn chunk_of(origin: NodeKey, epoch: Epoch) -> Frame {
 
 const KIND: &[u8] = b"kind";
 const TIMEOUT: Duration = Duration::from_secs(5);
+const WINDOW: WindowLimits =
+    WindowLimits { live_bytes: 4000, transfer_bytes: 2000, transfers_bytes: 100_000 };
 const CHUNK: ChunkLimits = ChunkLimits { events_max: 3, bytes: 1 << 20 };

@@ -203,6 +203,7 @@ fn frames() -> Vec<Frame> {
         epoch: epoch(),
         first_epoch: epoch(),
         process: ProcessId::from_random(0x1234_5678),
+        number: 5,
         features: 0,
         versions,
     };

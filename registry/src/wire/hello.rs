@@ -8,8 +8,7 @@ use crate::{Epoch, NodeKey, PARTITIONS, ProcessId, Version, WireError};
 ///
 /// Layout, little-endian: least and highest version of the format (2 bytes), partition count (u16), features (u32),
 /// hash seed (u64), cluster id (16 bytes), node key (16), epoch (u64), first epoch
-/// (u64), process id (16), largest frame (u32), puts in a
-/// delta (u32), lengths of name and address (2 bytes), the versions of the partitions (256 times u64), name, address.
+/// (u64), process id (16), number of the Hello (u64), largest frame (u32), puts in a delta (u32), lengths of name and address (2 bytes), the versions of the partitions (256 times u64), name, address.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Hello {
     /// The hash of the cluster's name. Another one is refused.
@@ -24,6 +23,9 @@ pub struct Hello {
     pub first_epoch: Epoch,
     /// Its process.
     pub process: ProcessId,
+    /// How many Hellos its process had said before, on any link. One that arrives late, on a link that was slow, does
+    /// not bring a node back that was found to be gone after a later one.
+    pub number: u64,
     /// Bits of features that it offers; this version knows none.
     pub features: u32,
     /// The version that its own log of each partition has reached. Its services are shown from there on.
@@ -50,6 +52,7 @@ impl Hello {
         bytes.extend_from_slice(&self.epoch.get().to_le_bytes());
         bytes.extend_from_slice(&self.first_epoch.get().to_le_bytes());
         bytes.extend_from_slice(&self.process.get().to_le_bytes());
+        bytes.extend_from_slice(&self.number.to_le_bytes());
         bytes.extend_from_slice(&(FRAME_BYTES_MAX as u32).to_le_bytes());
         bytes.extend_from_slice(&(PUTS_PER_DELTA_MAX as u32).to_le_bytes());
         bytes.extend_from_slice(&[self.name.len() as u8, self.address.len() as u8]);
@@ -75,6 +78,7 @@ impl Hello {
         let epoch = u64::from_le_bytes(reader.take()?);
         let first_epoch = u64::from_le_bytes(reader.take()?);
         let process = ProcessId::from_random(u128::from_le_bytes(reader.take()?));
+        let number = u64::from_le_bytes(reader.take()?);
         let frame_bytes = u64::from(u32::from_le_bytes(reader.take()?));
         let puts = u64::from(u32::from_le_bytes(reader.take()?));
         let [name_bytes, address_bytes] = reader.take()?;
@@ -94,7 +98,7 @@ impl Hello {
         let epoch = Epoch::from_wire(epoch).ok_or(WireError::Field { field: "epoch", value: epoch })?;
         let first_epoch = Epoch::from_wire(first_epoch)
             .ok_or(WireError::Field { field: "first epoch", value: first_epoch })?;
-        let hello = Self { cluster, name, address, epoch, first_epoch, process, features, versions };
+        let hello = Self { cluster, name, address, epoch, first_epoch, process, number, features, versions };
         require("node key", u64::from(key.to_bytes()[0]), key == hello.key())?;
         Ok(hello)
     }
@@ -170,5 +174,5 @@ pub(crate) fn check_text(field: &'static str, text: &[u8], bytes_max: usize) -> 
 }
 
 /// All of a Hello but the two texts.
-const FIXED_BYTES: usize = 2 + 2 + 4 + 8 + 16 + 16 + 8 + 8 + 16 + 4 + 4 + 2 + 8 * PARTITIONS;
+const FIXED_BYTES: usize = 2 + 2 + 4 + 8 + 16 + 16 + 8 + 8 + 16 + 8 + 4 + 4 + 2 + 8 * PARTITIONS;
 const _: () = assert!(FIXED_BYTES + NAME_BYTES_MAX + ADDRESS_BYTES_MAX <= crate::limits::HELLO_BYTES_MAX);
