@@ -1,14 +1,11 @@
 //! The command line: what may be asked for, its limits, and what to say about the rest.
 
 use std::ffi::{OsStr, OsString};
-use std::ops::RangeInclusive;
-use std::path::PathBuf;
-use std::time::Duration;
 
 use lexopt::{Arg, Parser, ValueExt};
 
-use crate::payload::{HEAD_BYTES, PAYLOAD_BYTES_MAX};
-use crate::quantity::{QuantityError, Rate, Size, parse_count, parse_duration};
+use crate::options::{CallsOptions, JsonTarget, Options, RegistryOptions, RunOptions};
+use crate::quantity::QuantityError;
 
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,28 +13,32 @@ pub(crate) enum Command {
     Help,
     Version,
     RunPubsub(RunOptions),
+    RunRegistry(RegistryOptions),
+    RunCalls(CallsOptions),
+    /// What this program starts itself as, for a process of a scenario; people have no use for it.
+    Worker(WorkerOf),
 }
 
-/// How a run is to be.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct RunOptions {
-    pub(crate) rate: Rate,
-    pub(crate) warmup: Duration,
-    pub(crate) duration: Duration,
-    pub(crate) size: Size,
-    pub(crate) topics: usize,
-    pub(crate) clusters: usize,
-    pub(crate) shards: usize,
-    pub(crate) seed: u64,
-    pub(crate) json: Option<JsonTarget>,
+/// The scenario that a worker process belongs to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum WorkerOf {
+    Registry,
+    Calls,
 }
 
-/// Where the JSON report goes.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum JsonTarget {
-    /// Alone on standard output; everything else goes to standard error.
-    Stdout,
-    File(PathBuf),
+/// The hidden command of a worker process.
+pub(crate) const WORKER_COMMAND: &str = "worker";
+
+impl WorkerOf {
+    const ALL: [Self; 2] = [Self::Registry, Self::Calls];
+
+    /// The word after [`WORKER_COMMAND`].
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Registry => RegistryOptions::SCENARIO,
+            Self::Calls => CallsOptions::SCENARIO,
+        }
+    }
 }
 
 /// The command line cannot be obeyed.
@@ -48,6 +49,8 @@ pub(crate) enum UsageError {
     UnknownOption { given: String, nearest: &'static str },
     #[error("unknown {what} {given:?}; known: {known}")]
     UnknownWord { what: &'static str, given: String, known: &'static str },
+    #[error("{option} is no option of {scenario}; see --help for those that are")]
+    OtherScenario { option: &'static str, scenario: &'static str },
     #[error("{option} belongs after a command, as in `croupier run {option} ..`")]
     OptionBeforeCommand { option: &'static str },
     #[error("{option} {given}: {reason}")]
@@ -60,22 +63,48 @@ pub(crate) enum UsageError {
 pub(crate) const HELP: &str = "\
 croupier: the load test of Croupier
 
-usage: croupier [run [pubsub]] [options]
+usage: croupier [run [pubsub|registry|calls]] [options]
 
-Without arguments it starts three local gnatsd clusters, publishes to many topics at a
-fixed rate from two shards, checks every message and prints a verdict.
+pubsub, the default: starts three local gnatsd clusters, publishes to many topics at a fixed
+rate from two shards, checks every message and prints a verdict.
+  --rate RATE             messages a second, all shards together: 20k, 1M  [20k]
+  --size BYTES            payload, or a range: 128, 64..1024; least 48     [128]
+  --topics COUNT          topics, all equally likely: 10k                  [10k]
+  --clusters COUNT        local gnatsd clusters, one server each           [3]
+  --shards COUNT          shards, each publisher and subscriber            [2]
+  --seed NUMBER           topics, order and sizes follow from it           [42]
 
-options of run
-  --rate RATE          messages a second, all shards together: 20k, 1M   [20k]
-  --warmup TIME        load before the figures count: 2s, 500ms, 0s      [2s]
-  --duration TIME      load that counts                                  [10s]
-  --size BYTES         payload, or a range: 128, 64..1024; least 48      [128]
-  --topics COUNT       topics, all equally likely: 10k                   [10k]
-  --clusters COUNT     local gnatsd clusters, one server each            [3]
-  --shards COUNT       shards, each publisher and subscriber             [2]
-  --seed NUMBER        topics, order and sizes follow from it            [42]
-  --json PATH          the report as JSON; - for standard output alone
+registry: nodes in several processes add, update and remove services at a fixed rate, and each
+watches all the others; then one process is killed and restarted, and one stands still.
+  --rate RATE             changes a second, all nodes together             [500]
+  --registry-nodes COUNT  nodes n1, n2, ..                                 [3]
+  --processes COUNT       processes; node n is in number (n-1) mod COUNT   [2]
+  --entries COUNT         services of each node before the first change    [1000]
+  --clusters COUNT        local gnatsd clusters, one server each           [1]
+  --shards COUNT          shards of each node                              [1]
+  --fault 'TIME kill NODE', --fault 'TIME freeze NODE TIME', --fault none
+                          to the process of a node, after the measured phase and from there on,
+                          one after the other; may be repeated             [1s kill nP, 1s freeze nP 5s]
 
+calls: instances of a service in several processes answer calls by key, come and go, and one
+process is killed in the middle; every call is checked against what was executed.
+  --rate RATE             calls a second                                   [1k]
+  --workers COUNT         instances, all processes together                [4]
+  --processes COUNT       processes w1, w2, ..                             [2]
+  --keys CHOICE           uniform, or zipf:1.1                             [uniform]
+  --key-count COUNT       keys                                             [10k]
+  --size BYTES            payload, or a range                              [128]
+  --churn TIME            between two comings or goings in each process; 0s: none [1s]
+  --timeout TIME          of each call                                     [1s]
+  --clusters COUNT        local gnatsd clusters, one server each           [1]
+  --seed NUMBER           keys and sizes follow from it                    [42]
+  --fault ..              as above, to w1, w2, ..; from the start of the measured phase
+                                                                           [in its middle, kill wP]
+
+all of them
+  --warmup TIME           load before the figures count: 2s, 500ms, 0s     [2s]
+  --duration TIME         load that counts                                 [10s]
+  --json PATH             the report as JSON; - for standard output alone
   --help, --version
 
 nats-server is looked for in $NATS_SERVER, in PATH, in /usr/sbin and in
@@ -87,7 +116,8 @@ exit codes
   97 the run is INVALID
 ";
 
-const OPTIONS: [&str; 11] = [
+/// Every option of every scenario.
+const OPTIONS: [&str; 20] = [
     "--rate",
     "--warmup",
     "--duration",
@@ -96,38 +126,22 @@ const OPTIONS: [&str; 11] = [
     "--clusters",
     "--shards",
     "--seed",
+    "--registry-nodes",
+    "--processes",
+    "--entries",
+    "--workers",
+    "--keys",
+    "--key-count",
+    "--churn",
+    "--timeout",
+    "--fault",
     "--json",
     "--help",
     "--version",
 ];
 
 const COMMANDS: &str = "run";
-const SCENARIOS: &str = "pubsub";
-
-/// A day: beyond it the histograms' range and a person's patience end.
-const DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
-/// Each pair of topic and shard takes 32 bytes, and each topic a subscription.
-const TOPICS_MAX: u64 = 1_000_000;
-/// Each is a server process with its threads.
-const CLUSTERS_MAX: u64 = 32;
-const SHARDS_MAX: u64 = 64;
-const SIZE_BYTES: RangeInclusive<usize> = HEAD_BYTES..=PAYLOAD_BYTES_MAX;
-
-impl Default for RunOptions {
-    fn default() -> Self {
-        Self {
-            rate: Rate::DEFAULT,
-            warmup: Duration::from_secs(2),
-            duration: Duration::from_secs(10),
-            size: Size { smallest_bytes: 128, largest_bytes: 128 },
-            topics: 10_000,
-            clusters: 3,
-            shards: 2,
-            seed: 42,
-            json: None,
-        }
-    }
-}
+const SCENARIOS: &str = "pubsub, registry, calls";
 
 /// Reads the arguments, without the program's name.
 pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, UsageError> {
@@ -135,6 +149,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
     match parser.next()? {
         None => Ok(Command::RunPubsub(RunOptions::default())),
         Some(Arg::Value(word)) if word == "run" => parse_run(&mut parser),
+        Some(Arg::Value(word)) if word == WORKER_COMMAND => parse_worker(&mut parser),
         Some(Arg::Value(word)) => Err(unknown_word("command", &word, COMMANDS)),
         Some(argument) => match option_name(&argument)? {
             "--help" => Ok(Command::Help),
@@ -144,50 +159,51 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
     }
 }
 
-fn parse_run(parser: &mut Parser) -> Result<Command, UsageError> {
-    let mut options = RunOptions::default();
-    let mut scenario_given = false;
-    while let Some(argument) = parser.next()? {
-        if let Arg::Value(word) = argument {
-            if scenario_given || word != "pubsub" {
-                return Err(unknown_word("scenario", &word, SCENARIOS));
-            }
-            scenario_given = true;
-            continue;
-        }
-        let option = option_name(&argument)?;
-        match option {
-            "--help" => return Ok(Command::Help),
-            "--version" => return Ok(Command::Version),
-            "--json" => options.json = Some(json_target(parser.value()?)),
-            _ => {
-                let given = parser.value()?.string()?;
-                options.set(option, &given).map_err(|reason| UsageError::BadValue {
-                    option,
-                    given,
-                    reason,
-                })?;
-            }
-        }
-    }
-    Ok(Command::RunPubsub(options))
+fn parse_worker(parser: &mut Parser) -> Result<Command, UsageError> {
+    let word = parser.value()?.string()?;
+    let scenario = WorkerOf::ALL.into_iter().find(|scenario| scenario.word() == word);
+    scenario.map(Command::Worker).ok_or_else(|| unknown_word("worker", word.as_ref(), "registry, calls"))
 }
 
-impl RunOptions {
-    fn set(&mut self, option: &str, given: &str) -> Result<(), QuantityError> {
-        match option {
-            "--rate" => self.rate = Rate::parse(given)?,
-            "--warmup" => self.warmup = parse_duration(given, Duration::ZERO..=DURATION_MAX)?,
-            "--duration" => self.duration = parse_duration(given, Duration::from_millis(1)..=DURATION_MAX)?,
-            "--size" => self.size = Size::parse(given, SIZE_BYTES)?,
-            "--topics" => self.topics = parse_count(given, 1..=TOPICS_MAX)? as usize,
-            "--clusters" => self.clusters = parse_count(given, 1..=CLUSTERS_MAX)? as usize,
-            "--shards" => self.shards = parse_count(given, 1..=SHARDS_MAX)? as usize,
-            "--seed" => self.seed = parse_count(given, 0..=u64::MAX)?,
-            other => unreachable!("{other} is among the known options and takes no quantity"),
+fn parse_run(parser: &mut Parser) -> Result<Command, UsageError> {
+    let mut scenario = None;
+    let mut given: Vec<(&'static str, OsString)> = Vec::new();
+    while let Some(argument) = parser.next()? {
+        if let Arg::Value(word) = argument {
+            let known = [RunOptions::SCENARIO, RegistryOptions::SCENARIO, CallsOptions::SCENARIO];
+            let found = known.into_iter().find(|known| word == *known).filter(|_| scenario.is_none());
+            scenario = Some(found.ok_or_else(|| unknown_word("scenario", &word, SCENARIOS))?);
+            continue;
         }
-        Ok(())
+        match option_name(&argument)? {
+            "--help" => return Ok(Command::Help),
+            "--version" => return Ok(Command::Version),
+            option => given.push((option, parser.value()?)),
+        }
     }
+    match scenario {
+        Some(RegistryOptions::SCENARIO) => Ok(Command::RunRegistry(options(given)?)),
+        Some(CallsOptions::SCENARIO) => Ok(Command::RunCalls(options(given)?)),
+        _ => Ok(Command::RunPubsub(options(given)?)),
+    }
+}
+
+fn options<O: Options>(given: Vec<(&'static str, OsString)>) -> Result<O, UsageError> {
+    let mut options = O::default();
+    for (option, value) in given {
+        if option == "--json" {
+            options.set_json(json_target(value));
+            continue;
+        }
+        if !O::KNOWN.contains(&option) {
+            return Err(UsageError::OtherScenario { option, scenario: O::SCENARIO });
+        }
+        let given = value.string()?;
+        let set = options.set(option, &given);
+        set.map_err(|reason| UsageError::BadValue { option, given, reason })?;
+    }
+    options.complete().map_err(|(option, given, reason)| UsageError::BadValue { option, given, reason })?;
+    Ok(options)
 }
 
 fn json_target(given: OsString) -> JsonTarget {
@@ -247,6 +263,11 @@ fn unknown_word(what: &'static str, given: &OsStr, known: &'static str) -> Usage
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fault::{Act, Fault};
+    use crate::keys::KeyChoice;
+    use crate::payload::HEAD_BYTES;
+    use crate::quantity::{Rate, Size};
+    use std::time::Duration;
 
     fn parse_line(line: &str) -> Result<Command, UsageError> {
         parse(line.split_ascii_whitespace().map(OsString::from))
@@ -291,6 +312,92 @@ mod tests {
         assert_eq!(options("run --rate=1M --json -").json, Some(JsonTarget::Stdout));
     }
 
+    fn registry(line: &str) -> RegistryOptions {
+        match parse_line(line) {
+            Ok(Command::RunRegistry(options)) => options,
+            other => panic!("{line:?} gave {other:?}"),
+        }
+    }
+
+    fn calls(line: &str) -> CallsOptions {
+        match parse_line(line) {
+            Ok(Command::RunCalls(options)) => options,
+            other => panic!("{line:?} gave {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_registry_hears_its_options_and_has_its_faults() {
+        let second = Duration::from_secs;
+        let plain = registry("run registry");
+        assert_eq!((plain.nodes, plain.processes, plain.entries), (3, 2, 1_000));
+        let of_last = |act| Fault { at: second(1), act, node: 2 };
+        assert_eq!(plain.faults, [of_last(Act::Kill), of_last(Act::Freeze(second(5)))]);
+        let given = registry(
+            "run registry --rate 2k --registry-nodes 5 --processes 4 --entries 10k --clusters 2 --shards 2 \
+             --warmup 1s --duration 3s --fault none --json -",
+        );
+        assert_eq!((given.rate, given.nodes, given.processes), (Rate::of(2_000), 5, 4));
+        assert_eq!((given.entries, given.clusters, given.shards), (10_000, 2, 2));
+        assert_eq!((given.warmup, given.duration), (second(1), second(3)));
+        assert_eq!((given.faults, given.json), (Vec::new(), Some(JsonTarget::Stdout)));
+        assert_eq!(registry("run registry --processes 1").faults, []);
+    }
+
+    #[test]
+    fn faults_may_be_repeated_and_come_in_the_order_of_their_times() {
+        let words = ["run", "registry", "--fault", "6s freeze n3 5s", "--fault", "3s kill n2"];
+        let Ok(Command::RunRegistry(options)) = parse(words.map(OsString::from)) else { panic!("refused") };
+        let second = Duration::from_secs;
+        let expected = [
+            Fault { at: second(3), act: Act::Kill, node: 2 },
+            Fault { at: second(6), act: Act::Freeze(second(5)), node: 3 },
+        ];
+        assert_eq!(options.faults, expected);
+    }
+
+    #[test]
+    fn calls_hear_their_options_and_have_one_kill_in_the_middle() {
+        let plain = calls("run calls");
+        assert_eq!((plain.workers, plain.processes, plain.keys), (4, 2, KeyChoice::Uniform));
+        let middle = Fault { at: Duration::from_secs(5), act: Act::Kill, node: 2 };
+        assert_eq!(plain.faults, [middle]);
+        let given = calls(
+            "run calls --rate 5k --workers 9 --processes 3 --keys zipf:1.1 --key-count 1k --size 64..256 \
+             --churn 0s --timeout 250ms --clusters 2 --seed 9 --fault none",
+        );
+        assert_eq!((given.rate, given.workers, given.processes), (Rate::of(5_000), 9, 3));
+        assert_eq!((given.keys, given.key_count), (KeyChoice::Zipf(1.1), 1_000));
+        assert_eq!(given.size, Size { smallest_bytes: 64, largest_bytes: 256 });
+        assert_eq!((given.churn, given.timeout), (Duration::ZERO, Duration::from_millis(250)));
+        assert_eq!((given.clusters, given.seed, given.faults), (2, 9, Vec::new()));
+    }
+
+    #[test]
+    fn what_cannot_be_together_is_refused_and_says_why() {
+        assert!(complaint("run registry --topics 5").contains("no option of registry"));
+        assert!(complaint("run calls --entries 5").contains("no option of calls"));
+        assert!(complaint("run --workers 5").contains("no option of pubsub"));
+        assert!(complaint("run registry --processes 4").contains("more processes than the 3 nodes"));
+        assert!(complaint("run calls --workers 1").contains("fewer than the 2 processes"));
+        assert!(complaint("run registry --rate 1M --duration 10s").contains("remembered"));
+        let fault = |fault: &str| {
+            let words = ["run", "calls", "--fault", fault];
+            parse(words.map(OsString::from)).expect_err(fault).to_string()
+        };
+        assert!(fault("3s kill n1").contains("w1 to w2"));
+        assert!(fault("11s kill w1").contains("after the end"));
+        assert!(complaint("run registry --registry-nodes 1").contains("2 to 64"));
+    }
+
+    #[test]
+    fn a_worker_is_of_a_scenario_that_has_them() {
+        assert_eq!(parse_line("worker registry").expect("known"), Command::Worker(WorkerOf::Registry));
+        assert_eq!(parse_line("worker calls").expect("known"), Command::Worker(WorkerOf::Calls));
+        complaint("worker pubsub");
+        complaint("worker");
+    }
+
     #[test]
     fn help_and_version_are_answered_everywhere() {
         for line in ["--help", "-h", "run --help", "run pubsub --rate 5k -h"] {
@@ -309,6 +416,9 @@ mod tests {
             ("--duraton", "--duration"),
             ("--warm-up", "--warmup"),
             ("--topic", "--topics"),
+            ("--registry-node", "--registry-nodes"),
+            ("--worker", "--workers"),
+            ("--faults", "--fault"),
             ("--shard", "--shards"),
             ("--cluster", "--clusters"),
             ("--jason", "--json"),
@@ -329,6 +439,7 @@ mod tests {
     fn unknown_words_are_told_the_known_ones() {
         assert!(complaint("walk").contains("known: run"));
         assert!(complaint("run pubsubs").contains("known: pubsub"));
+        assert!(complaint("run registry calls").contains("known: pubsub, registry, calls"));
         assert!(complaint("run pubsub pubsub").contains("known: pubsub"));
     }
 

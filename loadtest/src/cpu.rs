@@ -31,13 +31,9 @@ impl CpuTimes {
     /// A server that has ended counts as zero; the run notices its end by other means.
     pub(crate) fn sample(servers: &[u32]) -> Self {
         let ticks = ticks_per_second();
-        let of_server = |pid: &u32| {
-            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-            process_times(&stat, ticks)
-        };
         Self {
             client: own_time(),
-            servers: servers.iter().filter_map(of_server).sum(),
+            servers: servers.iter().filter_map(|pid| process_time(*pid)).sum(),
             machine: fs::read_to_string("/proc/stat").ok().and_then(|stat| machine_times(&stat, ticks)),
         }
     }
@@ -69,6 +65,12 @@ impl CpuTimes {
         let others = machine.busy.saturating_sub(self.client).saturating_sub(self.servers);
         Some(others.as_secs_f64() / machine.total.as_secs_f64())
     }
+}
+
+/// The time that a process has used so far; none when it has ended.
+pub(crate) fn process_time(pid: u32) -> Option<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    process_times(&stat, ticks_per_second())
 }
 
 fn own_time() -> Duration {

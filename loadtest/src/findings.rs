@@ -2,15 +2,15 @@
 
 use croupier::ClusterName;
 
-use crate::cli::RunOptions;
 use crate::cpu::CpuTimes;
+use crate::options::RunOptions;
 use crate::recorder::Recorder;
 use crate::report::{
     ArgumentsReport, ClusterReport, ConnectionsReport, CountsReport, CpuReport, LatencyReport, Percentiles,
-    RateReport, Report, SCHEMA, rounded,
+    RateReport, Report, SCHEMA, command_line, rounded,
 };
 use crate::surroundings::Surroundings;
-use crate::verdict::Evidence;
+use crate::verdict::{Circumstances, Evidence};
 use crate::worker::{Assignment, Outcome};
 
 /// What is known when a run has ended.
@@ -49,12 +49,7 @@ impl Findings<'_> {
         let verdict = self.evidence(&recorder, &connections, unsent, achieved).verdict();
         let each = 1e6 / (recorder.measured.delivered.max(1) as f64);
         let (client, servers) = (self.cpu.client.as_secs_f64(), self.cpu.servers.as_secs_f64());
-        let percent = |share: f64| rounded(share * 100.0, 2);
-        let surroundings = Surroundings {
-            steal_percent: self.cpu.steal_share().map(percent),
-            other_processes_percent: self.cpu.others_share().map(percent),
-            ..self.surroundings.clone()
-        };
+        let surroundings = self.surroundings.clone().with_cpu(&self.cpu);
         Report {
             schema: SCHEMA,
             scenario: "pubsub",
@@ -104,30 +99,30 @@ impl Findings<'_> {
         Evidence {
             warmup: recorder.warmup,
             measured: recorder.measured,
-            unsent,
-            rate_asked: self.options.rate.per_second() as f64,
-            rate_achieved,
             disconnects: connections.disconnects,
             slow_consumer_drops: connections.slow_consumer_drops,
-            is_debug_build: cfg!(debug_assertions),
-            lag_p99_nanos: recorder.lag.value_at_quantile(0.99),
-            e2e_p99_nanos: recorder.e2e().value_at_quantile(0.99),
-            e2e_medians_nanos: recorder.e2e_medians(),
-            steal_share: self.cpu.steal_share(),
-            others_share: self.cpu.others_share(),
-            pressure_before_percent: self.surroundings.pressure_before_percent,
-            cores: self.surroundings.cores,
-            roles: self.options.shards + self.options.clusters,
+            circumstances: Circumstances {
+                unit: "messages",
+                unsent,
+                rate_asked: self.options.rate.per_second() as f64,
+                rate_achieved,
+                is_debug_build: cfg!(debug_assertions),
+                lag_p99_nanos: recorder.lag.value_at_quantile(0.99),
+                e2e_p99_nanos: recorder.e2e().value_at_quantile(0.99),
+                e2e_medians_nanos: recorder.e2e_medians(),
+                steal_share: self.cpu.steal_share(),
+                others_share: self.cpu.others_share(),
+                pressure_before_percent: self.surroundings.pressure_before_percent,
+                cores: self.surroundings.cores,
+                roles: self.options.shards + self.options.clusters,
+            },
         }
     }
 
     fn arguments(&self) -> ArgumentsReport {
         let options = self.options;
         ArgumentsReport {
-            command_line: std::env::args_os()
-                .skip(1)
-                .map(|word| word.to_string_lossy().into_owned())
-                .collect(),
+            command_line: command_line(),
             rate: options.rate.per_second(),
             warmup_s: options.warmup.as_secs_f64(),
             duration_s: options.duration.as_secs_f64(),

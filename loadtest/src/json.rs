@@ -4,8 +4,9 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use crate::cli::JsonTarget;
-use crate::report::Report;
+use serde::Serialize;
+
+use crate::options::JsonTarget;
 
 /// Standard output, or a file that is known to be writable.
 #[derive(Debug)]
@@ -38,7 +39,7 @@ impl JsonOutput {
     }
 
     /// Writes the report, with a line end.
-    pub(crate) fn write(&self, report: &Report) -> Result<(), JsonError> {
+    pub(crate) fn write(&self, report: &impl Serialize) -> Result<(), JsonError> {
         let mut text = serde_json::to_string_pretty(report).map_err(io::Error::from);
         if let Ok(text) = &mut text {
             text.push('\n');

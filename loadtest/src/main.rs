@@ -1,19 +1,27 @@
 //! The load test of Croupier: local clusters, a fixed schedule, every message checked, and a verdict.
 
+mod calls;
 mod checker;
 mod cli;
+mod clock;
 mod console;
 mod control;
 mod cpu;
+mod crew;
+mod fault;
 mod findings;
+mod fleet;
 mod interrupt;
 mod json;
+mod keys;
+mod options;
 mod pacer;
 mod payload;
 mod publisher;
 mod quantity;
 mod receiver;
 mod recorder;
+mod registry;
 mod report;
 mod scenario;
 mod schedule;
@@ -23,15 +31,19 @@ mod traffic;
 mod verdict;
 mod worker;
 
+use std::fmt::Display;
 use std::process::ExitCode;
 
-use cli::{Command, JsonTarget, RunOptions};
+use serde::Serialize;
+
+use cli::{Command, WorkerOf};
 use console::Console;
 use interrupt::Interrupt;
 use json::JsonOutput;
+use options::JsonTarget;
 use scenario::RunError;
 use summary::Summary;
-use verdict::Status;
+use verdict::{Status, Verdict};
 
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
@@ -42,35 +54,58 @@ fn main() -> ExitCode {
     match cli::parse(std::env::args_os().skip(1)) {
         Ok(Command::Help) => Console::Stdout.write(cli::HELP),
         Ok(Command::Version) => Console::Stdout.line(concat!("croupier ", env!("CARGO_PKG_VERSION"))),
-        Ok(Command::RunPubsub(options)) => return run(&options),
+        Ok(Command::RunPubsub(options)) => {
+            return run(options.json.as_ref(), |console, interrupt| {
+                let report = scenario::run(&options, console, interrupt)?;
+                Ok((Summary(&report).to_string(), report.verdict.clone(), report))
+            });
+        }
+        Ok(Command::RunRegistry(options)) => {
+            return run(options.json.as_ref(), |console, interrupt| {
+                let report = registry::run(&options, console, interrupt)?;
+                Ok((report.to_string(), report.verdict.clone(), report))
+            });
+        }
+        Ok(Command::RunCalls(options)) => {
+            return run(options.json.as_ref(), |console, interrupt| {
+                let report = calls::run(&options, console, interrupt)?;
+                Ok((report.to_string(), report.verdict.clone(), report))
+            });
+        }
+        Ok(Command::Worker(WorkerOf::Registry)) => registry::work(),
+        Ok(Command::Worker(WorkerOf::Calls)) => calls::work(),
         Err(error) => return fail(USAGE, format_args!("{error}\nsee croupier --help")),
     }
     ExitCode::SUCCESS
 }
 
-fn run(options: &RunOptions) -> ExitCode {
+/// Runs a scenario, which gives its report for people, its verdict, and its report for programs.
+fn run<R: Serialize>(
+    json: Option<&JsonTarget>,
+    scenario: impl FnOnce(Console, &Interrupt) -> Result<(String, Verdict, R), RunError>,
+) -> ExitCode {
     let interrupt = match Interrupt::install() {
         Ok(interrupt) => interrupt,
         Err(error) => return fail(FAILED, format_args!("signal handlers cannot be installed: {error}")),
     };
-    // Before the run: a report that cannot be written is better known before a minute has passed.
-    let json = match options.json.as_ref().map(JsonOutput::open).transpose() {
-        Ok(json) => json,
-        Err(error) => return fail(CONFIGURATION, error),
-    };
-    let console = match options.json {
+    let console = match json {
         Some(JsonTarget::Stdout) => Console::Stderr,
         _ => Console::Stdout,
     };
-    let report = match scenario::run(options, console, &interrupt) {
-        Ok(report) => report,
+    // Before the run: a report that cannot be written is better known before a minute has passed.
+    let json = match json.map(JsonOutput::open).transpose() {
+        Ok(json) => json,
+        Err(error) => return fail(CONFIGURATION, error),
+    };
+    let (summary, verdict, report) = match scenario(console, &interrupt) {
+        Ok(outcome) => outcome,
         Err(error) => return fail(exit_code(&error), error),
     };
-    console.write(Summary(&report));
+    console.write(summary);
     if let Some(Err(error)) = json.map(|json| json.write(&report)) {
         return fail(FAILED, error);
     }
-    match report.verdict.status {
+    match verdict.status {
         Status::Valid | Status::Degraded => ExitCode::SUCCESS,
         Status::Invalid => ExitCode::from(INVALID),
     }
@@ -86,7 +121,7 @@ fn exit_code(error: &RunError) -> u8 {
     }
 }
 
-fn fail(code: u8, message: impl std::fmt::Display) -> ExitCode {
+fn fail(code: u8, message: impl Display) -> ExitCode {
     Console::Stderr.line(format_args!("croupier: {message}"));
     ExitCode::from(code)
 }

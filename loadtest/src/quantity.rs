@@ -21,7 +21,7 @@ pub(crate) struct Size {
 pub(crate) enum QuantityError {
     #[error("not a number; write for example {example}")]
     NotANumber { example: &'static str },
-    #[error("not a whole number of messages a second")]
+    #[error("not a whole number a second")]
     Fraction,
     #[error("the unit is missing; write for example 10s or 500ms")]
     UnitMissing,
@@ -29,6 +29,12 @@ pub(crate) enum QuantityError {
     UnitUnknown { unit: String, known: &'static str },
     #[error("out of range; allowed is {least} to {most}")]
     OutOfRange { least: String, most: String },
+    #[error("not a fault; write for example {example}")]
+    NotAFault { example: &'static str },
+    #[error("there is no node {given}; there are {first} to {last}")]
+    NoSuchNode { given: String, first: String, last: String },
+    #[error("{reason}")]
+    NotTogether { reason: String },
     #[error("the range is empty: {smallest} is above {largest}")]
     RangeEmpty { smallest: usize, largest: usize },
 }
@@ -38,7 +44,7 @@ impl Rate {
     pub(crate) const MAX_PER_SECOND: u64 = 10_000_000;
 
     /// What a run without `--rate` sends.
-    pub(crate) const DEFAULT: Self = Self(20_000);
+    pub(crate) const DEFAULT: Self = Self::of(20_000);
 
     /// Reads `20000`, `20k`, `2.5k` or `1M`.
     pub(crate) fn parse(text: &str) -> Result<Self, QuantityError> {
@@ -56,6 +62,11 @@ impl Rate {
             None => u64::MAX,
         };
         within(per_second, 1..=Self::MAX_PER_SECOND).map(Self)
+    }
+
+    /// So many a second.
+    pub(crate) const fn of(per_second: u64) -> Self {
+        Self(per_second)
     }
 
     pub(crate) fn per_second(self) -> u64 {

@@ -180,19 +180,27 @@ impl Recorder {
     /// The median of `e2e` in the first quarter and in the rest, in nanoseconds; none when one of the
     /// two has too few messages to say anything.
     pub(crate) fn e2e_medians(&self) -> Option<(u64, u64)> {
-        const MESSAGES_MIN: u64 = 100;
-        if self.early.len() < MESSAGES_MIN || self.late.len() < MESSAGES_MIN {
-            return None;
-        }
-        Some((self.early.value_at_quantile(0.5), self.late.value_at_quantile(0.5)))
+        medians(&self.early, &self.late)
     }
 }
 
-fn histogram() -> Histogram<u64> {
+/// The medians of the first quarter of a phase and of the rest; none when one of the two has too few values
+/// to say anything.
+pub(crate) fn medians(early: &Histogram<u64>, late: &Histogram<u64>) -> Option<(u64, u64)> {
+    const VALUES_MIN: u64 = 100;
+    if early.len() < VALUES_MIN || late.len() < VALUES_MIN {
+        return None;
+    }
+    Some((early.value_at_quantile(0.5), late.value_at_quantile(0.5)))
+}
+
+/// An empty histogram of nanoseconds.
+pub(crate) fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LATENCY_NANOS_MAX, SIGNIFICANT_DIGITS).expect("the bounds are in order")
 }
 
-fn merge(ours: &mut Histogram<u64>, theirs: &Histogram<u64>) {
+/// Adds what another histogram of [`histogram`] holds.
+pub(crate) fn merge(ours: &mut Histogram<u64>, theirs: &Histogram<u64>) {
     ours.add(theirs).expect("both have the same bounds");
 }
 

@@ -73,6 +73,8 @@ pub(crate) struct Percentiles {
     pub(crate) p99: f64,
     pub(crate) p999: f64,
     pub(crate) max: f64,
+    /// How many values there are.
+    pub(crate) count: u64,
 }
 
 /// Processor time, user and system together.
@@ -141,8 +143,20 @@ impl Percentiles {
     pub(crate) fn of_nanos(histogram: &Histogram<u64>) -> Self {
         let micros = |nanos: u64| rounded(nanos as f64 / 1_000.0, 1);
         let at = |quantile: f64| micros(histogram.value_at_quantile(quantile));
-        Self { p50: at(0.50), p90: at(0.90), p99: at(0.99), p999: at(0.999), max: micros(histogram.max()) }
+        Self {
+            p50: at(0.50),
+            p90: at(0.90),
+            p99: at(0.99),
+            p999: at(0.999),
+            max: micros(histogram.max()),
+            count: histogram.len(),
+        }
     }
+}
+
+/// The words after the program's name.
+pub(crate) fn command_line() -> Vec<String> {
+    std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect()
 }
 
 /// Keeps `decimals` decimals: what lies below is noise, and makes a report hard to read.
@@ -173,7 +187,7 @@ pub(crate) mod tests {
     #[test]
     fn an_empty_histogram_is_all_zero() {
         let histogram = Histogram::<u64>::new_with_bounds(1, 1_000_000, 3).expect("bounds");
-        let zero = Percentiles { p50: 0.0, p90: 0.0, p99: 0.0, p999: 0.0, max: 0.0 };
+        let zero = Percentiles { p50: 0.0, p90: 0.0, p99: 0.0, p999: 0.0, max: 0.0, count: 0 };
         assert_eq!(Percentiles::of_nanos(&histogram), zero);
     }
 
@@ -214,7 +228,8 @@ pub(crate) mod tests {
     /// A report of round numbers.
     pub(crate) fn sample() -> Report {
         let counts = Counts { sent: 200_000, delivered: 200_000, ..Counts::default() };
-        let percentiles = Percentiles { p50: 182.4, p90: 310.0, p99: 905.1, p999: 2_100.0, max: 12_345.6 };
+        let percentiles =
+            Percentiles { p50: 182.4, p90: 310.0, p99: 905.1, p999: 2_100.0, max: 12_345.6, count: 200_000 };
         let cluster = |name: &str, share| ClusterReport {
             name: name.to_owned(),
             share,

@@ -7,12 +7,13 @@ use std::time::{Duration, Instant, SystemTime};
 use croupier::testing::{LocalCluster, LocalClusterError};
 use croupier::{BoxError, ClusterName, Node, Shard};
 
-use crate::cli::RunOptions;
 use crate::console::Console;
 use crate::control::{Control, Totals};
 use crate::cpu::CpuTimes;
 use crate::findings::Findings;
+use crate::fleet::FleetError;
 use crate::interrupt::Interrupt;
+use crate::options::RunOptions;
 use crate::quantity::grouped;
 use crate::report::Report;
 use crate::schedule::Schedule;
@@ -34,6 +35,12 @@ pub(crate) enum RunError {
     Vanished { shard: usize },
     #[error("the shards did not {what} within {waited:?}")]
     Stuck { what: &'static str, waited: Duration },
+    #[error(transparent)]
+    Fleet(#[from] FleetError),
+    #[error("worker process {process}: {reason}")]
+    Process { process: usize, reason: String },
+    #[error("the worker processes did not {what} within {waited:?}")]
+    Silent { what: &'static str, waited: Duration },
     #[error("stopped by signal {signal}")]
     Interrupted { signal: usize },
 }

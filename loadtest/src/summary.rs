@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::quantity::grouped;
 use crate::report::{CpuReport, Percentiles, Report};
-use crate::verdict::Status;
+use crate::verdict::{Status, Verdict};
 
 /// Displays a [`Report`] in a screenful, without escape codes.
 pub(crate) struct Summary<'a>(pub(crate) &'a Report);
@@ -23,7 +23,7 @@ impl fmt::Display for Summary<'_> {
         self.latencies(f)?;
         self.cpu(f)?;
         self.clusters(f)?;
-        self.verdict(f)
+        verdict_lines(f, &report.verdict)
     }
 }
 
@@ -44,19 +44,12 @@ impl Summary<'_> {
 
     fn latencies(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let latency = &self.0.latency_us;
-        writeln!(f, "latency us  {:>10} {:>10} {:>10} {:>10} {:>10}", "p50", "p90", "p99", "p99.9", "max")?;
         let rows = [
             ("end to end", latency.e2e, "from the intended send"),
             ("lag", latency.lag, "intended to actual send"),
             ("wire", latency.wire, "from the actual send"),
         ];
-        for (name, Percentiles { p50, p90, p99, p999, max }, meaning) in rows {
-            writeln!(
-                f,
-                "  {name:<10}{p50:>10.0} {p90:>10.0} {p99:>10.0} {p999:>10.0} {max:>10.0}   {meaning}"
-            )?;
-        }
-        Ok(())
+        latency_lines(f, &rows)
     }
 
     fn cpu(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -76,20 +69,34 @@ impl Summary<'_> {
         }
         writeln!(f)
     }
+}
 
-    fn verdict(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let verdict = &self.0.verdict;
-        let status = match verdict.status {
-            Status::Valid => "VALID",
-            Status::Degraded => "DEGRADED",
-            Status::Invalid => "INVALID",
-        };
-        writeln!(f, "verdict     {status}")?;
-        for reason in &verdict.reasons {
-            writeln!(f, "  - {reason}")?;
+/// Name, points and meaning of one latency each; those without a value are left out.
+pub(crate) fn latency_lines(f: &mut fmt::Formatter<'_>, rows: &[(&str, Percentiles, &str)]) -> fmt::Result {
+    writeln!(f, "latency us  {:>10} {:>10} {:>10} {:>10} {:>10}", "p50", "p90", "p99", "p99.9", "max")?;
+    for (name, Percentiles { p50, p90, p99, p999, max, count }, meaning) in rows {
+        if *count > 0 {
+            writeln!(
+                f,
+                "  {name:<10}{p50:>10.0} {p90:>10.0} {p99:>10.0} {p999:>10.0} {max:>10.0}   {meaning}"
+            )?;
         }
-        Ok(())
     }
+    Ok(())
+}
+
+/// The status and every reason for it.
+pub(crate) fn verdict_lines(f: &mut fmt::Formatter<'_>, verdict: &Verdict) -> fmt::Result {
+    let status = match verdict.status {
+        Status::Valid => "VALID",
+        Status::Degraded => "DEGRADED",
+        Status::Invalid => "INVALID",
+    };
+    writeln!(f, "verdict     {status}")?;
+    for reason in &verdict.reasons {
+        writeln!(f, "  - {reason}")?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

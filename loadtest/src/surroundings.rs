@@ -4,6 +4,9 @@ use std::fs;
 
 use serde::Serialize;
 
+use crate::cpu::CpuTimes;
+use crate::report::rounded;
+
 /// The machine, its state around the run, and the versions of what ran. What the machine does not tell
 /// is `null` in the report.
 #[derive(Clone, Debug, Serialize)]
@@ -51,6 +54,18 @@ impl Surroundings {
             commit: option_env!("CROUPIER_COMMIT").filter(|commit| !commit.is_empty()),
             optimised: !cfg!(debug_assertions),
             nats_server: None,
+        }
+    }
+}
+
+impl Surroundings {
+    /// With what the machine did in the measured phase.
+    pub(crate) fn with_cpu(self, cpu: &CpuTimes) -> Self {
+        let percent = |share: f64| rounded(share * 100.0, 2);
+        Self {
+            steal_percent: cpu.steal_share().map(percent),
+            other_processes_percent: cpu.others_share().map(percent),
+            ..self
         }
     }
 }

@@ -55,7 +55,7 @@ pub(crate) fn mix(value: u64) -> u64 {
 }
 
 /// A number below `bound`, from 64 random bits, without a division (Lemire, 2016).
-fn below(random: u64, bound: u64) -> u64 {
+pub(crate) fn below(random: u64, bound: u64) -> u64 {
     ((u128::from(random) * u128::from(bound)) >> 64) as u64
 }
 

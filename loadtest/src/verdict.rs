@@ -28,16 +28,25 @@ pub(crate) struct Verdict {
 pub(crate) struct Evidence {
     pub(crate) warmup: Counts,
     pub(crate) measured: Counts,
-    /// Messages that the schedule held and that were not sent before the run was given up.
-    pub(crate) unsent: u64,
-    pub(crate) rate_asked: f64,
-    pub(crate) rate_achieved: f64,
     /// Connections lost while the run went on.
     pub(crate) disconnects: u64,
     /// Messages dropped because a subscriber did not keep up.
     pub(crate) slow_consumer_drops: u64,
+    pub(crate) circumstances: Circumstances,
+}
+
+/// What bears on a run of any scenario.
+#[derive(Clone, Debug)]
+pub(crate) struct Circumstances {
+    /// What the schedule holds is called: "messages", "changes", "calls".
+    pub(crate) unit: &'static str,
+    pub(crate) rate_asked: f64,
+    pub(crate) rate_achieved: f64,
+    /// What the schedule held and was not done before the run was given up.
+    pub(crate) unsent: u64,
     pub(crate) is_debug_build: bool,
     pub(crate) lag_p99_nanos: u64,
+    /// What the run is about: end to end, or to the last node.
     pub(crate) e2e_p99_nanos: u64,
     /// Medians of the first quarter of the measured time and of the rest.
     pub(crate) e2e_medians_nanos: Option<(u64, u64)>,
@@ -66,43 +75,54 @@ const STEAL_SHARE_MAX: f64 = 0.02;
 const OTHERS_SHARE_MAX: f64 = 0.05;
 const PRESSURE_BEFORE_PERCENT_MAX: f64 = 20.0;
 
-impl Evidence {
-    /// Weighs everything; every reason is told, not only the first.
-    pub(crate) fn verdict(&self) -> Verdict {
-        let invalid = self.invalid_reasons();
-        let degraded = self.degraded_reasons();
+impl Verdict {
+    /// Invalid with a reason that makes a run so, degraded with one that makes it so, valid without any.
+    pub(crate) fn of(invalid: Vec<String>, degraded: Vec<String>) -> Self {
         let status = match (invalid.is_empty(), degraded.is_empty()) {
             (false, _) => Status::Invalid,
             (true, false) => Status::Degraded,
             (true, true) => Status::Valid,
         };
-        Verdict { status, reasons: invalid.into_iter().chain(degraded).collect() }
+        Self { status, reasons: invalid.into_iter().chain(degraded).collect() }
     }
+}
 
-    fn invalid_reasons(&self) -> Vec<String> {
-        let mut reasons = Vec::new();
+impl Evidence {
+    /// Weighs everything; every reason is told, not only the first.
+    pub(crate) fn verdict(&self) -> Verdict {
+        let mut invalid = Vec::new();
         for (phase, counts) in [("measured phase", &self.measured), ("warm-up", &self.warmup)] {
             if !counts.is_exact() {
-                reasons.push(wrong_counts(phase, counts));
+                invalid.push(wrong_counts(phase, counts));
             }
         }
+        if self.disconnects > 0 {
+            invalid.push(format!("{} unexpected disconnects", self.disconnects));
+        }
+        if self.slow_consumer_drops > 0 {
+            invalid.push(format!("a slow consumer: {} messages dropped", self.slow_consumer_drops));
+        }
+        invalid.extend(self.circumstances.invalid_reasons());
+        Verdict::of(invalid, self.circumstances.degraded_reasons())
+    }
+}
+
+impl Circumstances {
+    /// Another load than was asked for, or another program than users have.
+    pub(crate) fn invalid_reasons(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
         if self.unsent > 0 {
-            reasons.push(format!("{} messages were not sent in time", self.unsent));
+            reasons.push(format!("{} {} were not sent in time", self.unsent, self.unit));
         }
         if self.rate_achieved < self.rate_asked * RATE_ACHIEVED_MIN {
             reasons.push(format!(
-                "{:.0} messages/s of the {:.0} asked for: {:.1} %, less than {:.0} %",
+                "{:.0} {}/s of the {:.0} asked for: {:.1} %, less than {:.0} %",
                 self.rate_achieved,
+                self.unit,
                 self.rate_asked,
                 percent(self.rate_achieved / self.rate_asked),
                 percent(RATE_ACHIEVED_MIN)
             ));
-        }
-        if self.disconnects > 0 {
-            reasons.push(format!("{} unexpected disconnects", self.disconnects));
-        }
-        if self.slow_consumer_drops > 0 {
-            reasons.push(format!("a slow consumer: {} messages dropped", self.slow_consumer_drops));
         }
         if self.is_debug_build {
             reasons.push("a debug build: its figures say nothing about a release build".to_owned());
@@ -110,7 +130,8 @@ impl Evidence {
         reasons
     }
 
-    fn degraded_reasons(&self) -> Vec<String> {
+    /// What the latencies say about the generator and the machine.
+    pub(crate) fn degraded_reasons(&self) -> Vec<String> {
         let mut reasons = Vec::new();
         if self.lag_p99_nanos as f64 > self.e2e_p99_nanos as f64 * LAG_OF_E2E_MAX {
             reasons.push(format!(
@@ -170,18 +191,25 @@ fn percent(share: f64) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     fn sound() -> Evidence {
         Evidence {
             warmup: Counts { sent: 100, delivered: 100, ..Counts::default() },
             measured: Counts { sent: 1_000, delivered: 1_000, ..Counts::default() },
-            unsent: 0,
-            rate_asked: 1_000.0,
-            rate_achieved: 999.0,
             disconnects: 0,
             slow_consumer_drops: 0,
+            circumstances: sound_circumstances(),
+        }
+    }
+
+    pub(crate) fn sound_circumstances() -> Circumstances {
+        Circumstances {
+            unit: "messages",
+            rate_asked: 1_000.0,
+            rate_achieved: 999.0,
+            unsent: 0,
             is_debug_build: false,
             lag_p99_nanos: 50_000,
             e2e_p99_nanos: 1_000_000,
@@ -224,10 +252,10 @@ mod tests {
 
     #[test]
     fn another_load_than_asked_for_is_invalid() {
-        assert_eq!(judge(|evidence| evidence.rate_achieved = 989.0).0, Status::Invalid);
-        assert_eq!(judge(|evidence| evidence.unsent = 1).0, Status::Invalid);
+        assert_eq!(judge(|evidence| evidence.circumstances.rate_achieved = 989.0).0, Status::Invalid);
+        assert_eq!(judge(|evidence| evidence.circumstances.unsent = 1).0, Status::Invalid);
         let mut enough = sound();
-        enough.rate_achieved = 990.0;
+        enough.circumstances.rate_achieved = 990.0;
         assert_eq!(enough.verdict().status, Status::Valid);
     }
 
@@ -235,7 +263,7 @@ mod tests {
     fn a_fault_of_the_connection_or_the_build_is_invalid() {
         assert_eq!(judge(|evidence| evidence.disconnects = 1).0, Status::Invalid);
         assert_eq!(judge(|evidence| evidence.slow_consumer_drops = 1).0, Status::Invalid);
-        let (status, reason) = judge(|evidence| evidence.is_debug_build = true);
+        let (status, reason) = judge(|evidence| evidence.circumstances.is_debug_build = true);
         assert_eq!(status, Status::Invalid);
         assert!(reason.contains("debug build"), "{reason}");
     }
@@ -243,13 +271,13 @@ mod tests {
     #[test]
     fn doubtful_surroundings_degrade() {
         let changes: [fn(&mut Evidence); 7] = [
-            |evidence| evidence.lag_p99_nanos = 100_001,
-            |evidence| evidence.e2e_medians_nanos = Some((600_000, 300_000)),
-            |evidence| evidence.e2e_medians_nanos = Some((300_000, 600_000)),
-            |evidence| evidence.steal_share = Some(0.03),
-            |evidence| evidence.others_share = Some(0.2),
-            |evidence| evidence.pressure_before_percent = Some(40.0),
-            |evidence| evidence.cores = 4,
+            |evidence| evidence.circumstances.lag_p99_nanos = 100_001,
+            |evidence| evidence.circumstances.e2e_medians_nanos = Some((600_000, 300_000)),
+            |evidence| evidence.circumstances.e2e_medians_nanos = Some((300_000, 600_000)),
+            |evidence| evidence.circumstances.steal_share = Some(0.03),
+            |evidence| evidence.circumstances.others_share = Some(0.2),
+            |evidence| evidence.circumstances.pressure_before_percent = Some(40.0),
+            |evidence| evidence.circumstances.cores = 4,
         ];
         for change in changes {
             assert_eq!(judge(change).0, Status::Degraded);
@@ -260,7 +288,7 @@ mod tests {
     fn the_median_may_move_by_little() {
         let mut evidence = sound();
         for medians in [None, Some((80_000, 150_000)), Some((1_000_000, 1_400_000))] {
-            evidence.e2e_medians_nanos = medians;
+            evidence.circumstances.e2e_medians_nanos = medians;
             assert_eq!(evidence.verdict().status, Status::Valid, "{medians:?}");
         }
     }
@@ -268,8 +296,8 @@ mod tests {
     #[test]
     fn all_reasons_are_told_and_the_gravest_come_first() {
         let mut evidence = sound();
-        evidence.cores = 1;
-        evidence.is_debug_build = true;
+        evidence.circumstances.cores = 1;
+        evidence.circumstances.is_debug_build = true;
         let verdict = evidence.verdict();
         assert_eq!(verdict.status, Status::Invalid);
         assert_eq!(verdict.reasons.len(), 2);

@@ -14,6 +14,7 @@ fn help_and_version_go_to_standard_output() {
     assert_eq!(help.status.code(), Some(0));
     let text = String::from_utf8(help.stdout).expect("the help is text");
     assert!(text.contains("--rate") && text.contains("exit codes"), "{text}");
+    assert!(text.contains("--registry-nodes") && text.contains("--workers"), "{text}");
 
     let version = croupier(&["--version"]);
     assert_eq!(version.status.code(), Some(0));
@@ -28,7 +29,11 @@ fn a_wrong_command_line_is_exit_code_2_with_the_nearest_right_option() {
     check_usage(&["run", "--rate"], "--rate");
     check_usage(&["run", "--duration", "10"], "unit");
     check_usage(&["walk"], "known: run");
-    check_usage(&["run", "nonsense"], "known: pubsub");
+    check_usage(&["run", "nonsense"], "known: pubsub, registry, calls");
+    check_usage(&["run", "registry", "--topics", "5"], "no option of registry");
+    check_usage(&["run", "registry", "--fault", "3s kill n9"], "n1 to n3");
+    check_usage(&["run", "calls", "--workers", "1"], "fewer than the 2 processes");
+    check_usage(&["run", "calls", "--keys", "normal"], "zipf:1.1");
 }
 
 #[test]
@@ -125,6 +130,111 @@ fn the_report_goes_to_a_file_and_the_summary_to_standard_output() {
 }
 
 #[test]
+fn every_node_sees_every_change_and_a_crash_and_a_freeze_are_found() {
+    let (report, progress) = report_of(&[
+        "run",
+        "registry",
+        "--rate",
+        "150",
+        "--warmup",
+        "400ms",
+        "--duration",
+        "2s",
+        "--entries",
+        "40",
+        "--fault",
+        "0s kill n2",
+        "--fault",
+        "0s freeze n2 5s",
+        "--json",
+        "-",
+    ]);
+    assert_eq!((&report["schema"], &report["scenario"]), (&1.into(), &"registry".into()));
+    let counts = &report["counts"];
+    assert_eq!((&counts["changes"], &report["warmup_counts"]["changes"]), (&300.into(), &60.into()));
+    for phase in ["counts", "warmup_counts"] {
+        let counts = &report[phase];
+        assert_eq!(counts["to_be_seen"], counts["changes"].as_u64().expect("a count") * 2, "{progress}");
+        assert_eq!(counts["seen"], counts["to_be_seen"], "{progress}");
+        assert_eq!((&counts["missing"], &counts["impossible"]), (&0.into(), &0.into()), "{progress}");
+        let sum: u64 = ["adds", "updates", "removals"].iter().filter_map(|kind| counts[kind].as_u64()).sum();
+        assert_eq!(counts["changes"], sum);
+    }
+    for latency in ["converge", "first", "wire", "lag", "detect", "detect_crash", "back_crash"] {
+        check_ordered(&report["latency_us"][latency]);
+    }
+    for latency in ["converge", "first", "wire", "lag"] {
+        assert_eq!(report["latency_us"][latency]["count"], 300, "{latency}");
+    }
+    assert_eq!(report["latency_us"]["detect_crash"]["count"], 1, "{progress}");
+    assert_eq!(report["state"]["agreed_after_the_changes"], true, "{progress}");
+    assert_eq!(report["state"]["agreed_after_the_faults"], true, "{progress}");
+    for part in [&report["bytes"]["per_change_and_receiver"], &report["memory"]["bytes_per_entry"]] {
+        assert!(part.as_f64().is_some_and(|bytes| bytes > 0.0), "{report}");
+    }
+    let faults = report["faults"].as_array().expect("a list of faults");
+    let named: Vec<&Value> = faults.iter().map(|fault| &fault["fault"]).collect();
+    assert_eq!(named, ["kill n2", "freeze n2 5s"], "{progress}");
+}
+
+#[test]
+fn every_call_ends_and_none_is_executed_twice_though_a_process_dies() {
+    let (report, progress) = report_of(&[
+        "run",
+        "calls",
+        "--rate",
+        "300",
+        "--warmup",
+        "300ms",
+        "--duration",
+        "3s",
+        "--churn",
+        "200ms",
+        "--keys",
+        "zipf:1.1",
+        "--key-count",
+        "500",
+        "--fault",
+        "1s kill w2",
+        "--json",
+        "-",
+    ]);
+    assert_eq!((&report["schema"], &report["scenario"]), (&1.into(), &"calls".into()));
+    let counts = &report["counts"];
+    assert_eq!((&counts["calls"], &report["warmup_counts"]["calls"]), (&900.into(), &90.into()));
+    let ends = ["answered", "no_service", "no_responders", "timeout", "in_doubt", "disconnected"];
+    let sum: u64 = ends.iter().filter_map(|end| counts[end].as_u64()).sum();
+    assert_eq!(sum, 900, "{counts}");
+    for wrong in [
+        "executed_twice",
+        "executed_though_refused",
+        "answered_without_execution",
+        "corrupt",
+        "never_ended",
+        "to_dead_after_detection",
+    ] {
+        assert_eq!(counts[wrong], 0, "{wrong}: {progress}");
+    }
+    let answered = counts["answered"].as_u64().expect("a count");
+    assert!(answered > 600 && counts["executed"].as_u64() >= Some(answered), "{counts}");
+    assert_eq!(report["latency_us"]["service"]["count"], answered);
+    for latency in ["e2e", "service", "lag", "detect_crash"] {
+        check_ordered(&report["latency_us"][latency]);
+    }
+    assert!(report["workers"]["added"].as_u64() > Some(0), "{report}");
+    assert_eq!(report["faults"][0]["fault"], "kill w2", "{progress}");
+}
+
+#[test]
+fn workers_end_with_the_command_that_started_them() {
+    let registry = ["run", "registry", "--duration", "10m", "--entries", "5"];
+    check_signal_of(&registry, "seen", libc::SIGINT, Some(130));
+    check_signal_of(&registry, "seen", libc::SIGKILL, None);
+    let calls = ["run", "calls", "--duration", "10m"];
+    check_signal_of(&calls, "answered", libc::SIGTERM, Some(143));
+}
+
+#[test]
 fn an_interrupt_ends_the_run_with_130_and_leaves_no_server_behind() {
     check_signal(libc::SIGINT, Some(130));
 }
@@ -170,14 +280,32 @@ fn check_verdict(report: &Value, code: Option<i32>) {
     }
 }
 
+/// The report of a run whose JSON goes to standard output alone, and what it wrote beside it. Status and exit
+/// code are checked.
+fn report_of(arguments: &[&str]) -> (Value, String) {
+    let output = croupier(arguments);
+    let progress = String::from_utf8_lossy(&output.stderr).into_owned();
+    let report: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {:?}\n{progress}", String::from_utf8_lossy(&output.stdout)));
+    check_verdict(&report, output.status.code());
+    (report, progress)
+}
+
 fn check_signal(signal: libc::c_int, code: Option<i32>) {
-    let mut run = command(&["run", "--rate", "1k", "--duration", "10m", "--topics", "50"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the command starts");
+    check_signal_of(
+        &["run", "--rate", "1k", "--duration", "10m", "--topics", "50"],
+        "delivered",
+        signal,
+        code,
+    );
+}
+
+/// Sends a signal once a line of progress has `word`, and sees the command and all its children end.
+fn check_signal_of(arguments: &[&str], word: &str, signal: libc::c_int, code: Option<i32>) {
+    let mut run =
+        command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the command starts");
     let mut lines = BufReader::new(run.stdout.take().expect("its output is ours")).lines();
-    let is_under_way = lines.by_ref().map_while(Result::ok).any(|line| line.contains("delivered"));
+    let is_under_way = lines.by_ref().map_while(Result::ok).any(|line| line.contains(word));
     let servers = children_of(run.id());
     if !is_under_way || servers.is_empty() {
         let mut complaint = String::new();

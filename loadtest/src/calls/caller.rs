@@ -1,0 +1,239 @@
+//! The calling side: each call as soon as it is due, whatever became of those before it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use croupier::{CallError, Message, Service, ServiceEvent, ServiceType, Shard};
+
+use super::protocol::{KIND, process_of};
+use crate::clock::monotonic_nanos;
+use crate::keys::Keys;
+use crate::payload::{PayloadBuffer, Stamp};
+use crate::schedule::Schedule;
+use crate::traffic::Traffic;
+
+/// What became of one call. All times are monotonic, in nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Call {
+    pub(crate) intended_nanos: u64,
+    pub(crate) actual_nanos: u64,
+    pub(crate) ended_nanos: u64,
+    /// The process of the instance that the key led to when the call was made.
+    pub(crate) looked_up: Option<usize>,
+    pub(crate) end: End,
+}
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It has not.
+    Pending,
+    /// By this life of this process.
+    Answered {
+        process: usize,
+        life: u64,
+    },
+    /// With an answer to another call, or one that was damaged.
+    Corrupt,
+    NoService,
+    NoResponders,
+    Timeout {
+        sent: bool,
+    },
+    /// After it was sent to an instance of this process.
+    InDoubt {
+        process: Option<usize>,
+    },
+    Disconnected,
+    /// As many calls as may be were in flight.
+    TooMany,
+    /// Any other error.
+    Other,
+}
+
+/// When a process's instances went or came, as the caller's shard saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Presence {
+    pub(crate) process: usize,
+    pub(crate) is_there: bool,
+    pub(crate) at_nanos: u64,
+}
+
+/// What the caller is told.
+#[derive(Debug)]
+pub(crate) struct Assignment {
+    pub(crate) run: u64,
+    pub(crate) schedule: Schedule,
+    pub(crate) keys: Keys,
+    /// The sizes of the payloads.
+    pub(crate) traffic: Traffic,
+    pub(crate) timeout: Duration,
+    /// How long after the end of the schedule a caller that is behind may still call.
+    pub(crate) overrun_nanos: u64,
+}
+
+/// Shared by the shard and the main thread.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    assignment: Assignment,
+    /// By the number of the call.
+    calls: Mutex<Vec<Call>>,
+    presences: Mutex<Vec<Presence>>,
+    ended: AtomicU64,
+    answered: AtomicU64,
+    has_called_all: AtomicBool,
+}
+
+/// The longest pause, so that a slow rate does not delay the end.
+const PAUSE_MAX: Duration = Duration::from_millis(20);
+
+impl Caller {
+    pub(crate) fn new(assignment: Assignment) -> Self {
+        Self {
+            assignment,
+            calls: Mutex::default(),
+            presences: Mutex::default(),
+            ended: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
+            has_called_all: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn assignment(&self) -> &Assignment {
+        &self.assignment
+    }
+
+    /// Every call so far.
+    pub(crate) fn calls(&self) -> MutexGuard<'_, Vec<Call>> {
+        locked(&self.calls)
+    }
+
+    /// Every coming and going so far.
+    pub(crate) fn presences(&self) -> Vec<Presence> {
+        locked(&self.presences).clone()
+    }
+
+    /// Calls that were made, that have ended, and that were answered.
+    pub(crate) fn progress(&self) -> (u64, u64, u64) {
+        let made = self.calls().len() as u64;
+        (made, self.ended.load(Ordering::Relaxed), self.answered.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn has_called_all(&self) -> bool {
+        self.has_called_all.load(Ordering::Acquire)
+    }
+
+    /// Notes which processes have instances, on `shard`, until the node drains.
+    pub(crate) fn watch(self: &Arc<Self>, shard: &Shard) {
+        let caller = Arc::clone(self);
+        let mut watch = shard.registry().watch(KIND);
+        shard.spawn(async move {
+            let mut instances = BTreeMap::new();
+            while let Some(event) = watch.next().await {
+                caller.note(&mut instances, &event, monotonic_nanos());
+            }
+        });
+    }
+
+    fn note(&self, instances: &mut BTreeMap<usize, u64>, event: &ServiceEvent, at_nanos: u64) {
+        let of = |service: &Service| process_of(service.node());
+        let (process, is_there) = match event {
+            ServiceEvent::Present(service) | ServiceEvent::Joined(service) => (of(service), true),
+            ServiceEvent::Left(service) => (of(service), false),
+            _ => return,
+        };
+        let Some(process) = process else { return };
+        let count = instances.entry(process).or_insert(0);
+        let before = *count;
+        *count = if is_there { before + 1 } else { before.saturating_sub(1) };
+        if (before == 0) != (*count == 0) {
+            locked(&self.presences).push(Presence { process, is_there, at_nanos });
+        }
+    }
+
+    /// Makes every call of the schedule, which begins at `start_nanos`.
+    pub(crate) async fn call_all(self: Arc<Self>, shard: Shard, start_nanos: u64) {
+        let assignment = &self.assignment;
+        let kind = shard.registry().service_type(KIND);
+        let mut payloads = PayloadBuffer::new(assignment.traffic.size_bytes_max(), assignment.run);
+        let mut part = assignment.schedule.of_shard(0, 1);
+        let give_up_nanos = start_nanos + assignment.schedule.end_nanos() + assignment.overrun_nanos;
+        while let Some(due) = part.peek() {
+            let intended_nanos = start_nanos + due.offset_nanos;
+            let now = monotonic_nanos();
+            if now >= give_up_nanos {
+                break;
+            }
+            if now < intended_nanos {
+                shard.sleep(Duration::from_nanos(intended_nanos - now).min(PAUSE_MAX)).await;
+                continue;
+            }
+            let key = assignment.keys.key_of(due.index);
+            let stamp = Stamp {
+                run: assignment.run,
+                publisher: u32::MAX,
+                topic: key as u32,
+                sequence: due.index,
+                intended_nanos,
+                actual_nanos: now,
+            };
+            let payload = payloads.stamped(assignment.traffic.size_bytes_of(due.index), &stamp).to_vec();
+            let number = self.begin(intended_nanos, now);
+            part.advance();
+            shard.spawn(Arc::clone(&self).call_one(kind.clone(), number, stamp, payload));
+        }
+        self.has_called_all.store(true, Ordering::Release);
+    }
+
+    async fn call_one(self: Arc<Self>, kind: ServiceType, number: usize, stamp: Stamp, payload: Vec<u8>) {
+        let key = stamp.topic.to_le_bytes();
+        let looked_up = kind.find(key).and_then(|service| process_of(service.node()));
+        let answer = kind.call(key, payload).timeout(self.assignment.timeout).await;
+        let ended_nanos = monotonic_nanos();
+        let end = end_of(answer, &stamp);
+        if matches!(end, End::Answered { .. }) {
+            self.answered.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some(call) = self.calls().get_mut(number) {
+            *call = Call { ended_nanos, looked_up, end, ..*call };
+        }
+        self.ended.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The place of a call that begins.
+    fn begin(&self, intended_nanos: u64, actual_nanos: u64) -> usize {
+        let mut calls = self.calls();
+        calls.push(Call { intended_nanos, actual_nanos, ended_nanos: 0, looked_up: None, end: End::Pending });
+        calls.len() - 1
+    }
+}
+
+fn end_of(answer: Result<Message, CallError>, asked: &Stamp) -> End {
+    match answer {
+        Ok(message) => match Stamp::read(message.payload()) {
+            Some(stamp) if is_answer(&stamp, asked) => {
+                End::Answered { process: stamp.publisher as usize, life: stamp.actual_nanos }
+            }
+            _ => End::Corrupt,
+        },
+        Err(CallError::NoService { .. }) => End::NoService,
+        Err(CallError::NoResponders { .. }) => End::NoResponders,
+        Err(CallError::Timeout { sent, .. }) => End::Timeout { sent },
+        Err(CallError::InDoubt { service }) => End::InDoubt { process: process_of(service.node()) },
+        Err(CallError::Disconnected { .. }) => End::Disconnected,
+        Err(CallError::TooMany { .. }) => End::TooMany,
+        Err(_) => End::Other,
+    }
+}
+
+fn is_answer(stamp: &Stamp, asked: &Stamp) -> bool {
+    (stamp.run, stamp.topic, stamp.sequence, stamp.intended_nanos)
+        == (asked.run, asked.topic, asked.sequence, asked.intended_nanos)
+}
+
+/// What another thread left behind when it panicked is still worth counting.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,370 @@
+//! The registry scenario: nodes in several processes change what they offer, and every other node watches.
+
+mod convergence;
+mod faults;
+mod member;
+mod plan;
+mod protocol;
+mod report;
+mod shown;
+mod tracker;
+mod worker;
+
+use std::time::{Duration, Instant};
+
+use croupier::testing::LocalCluster;
+
+use self::convergence::Convergence;
+use self::protocol::{News, NodeSetup, Order, Record, Setup, Shown, Traffic};
+pub(crate) use self::report::RegistryReport;
+use self::report::{BytesReport, Findings, MemoryReport};
+use self::shown::services_of_node;
+pub(crate) use self::worker::work;
+use crate::cli::WorkerOf;
+use crate::clock::{monotonic_nanos, nanos};
+use crate::console::Console;
+use crate::crew::{Crew, Reply};
+use crate::interrupt::Interrupt;
+use crate::options::RegistryOptions;
+use crate::quantity::grouped;
+use crate::report::rounded;
+use crate::scenario::RunError;
+use crate::schedule::Schedule;
+use crate::surroundings::{self, Surroundings};
+
+/// From the last preparation to the first change, so that every node is waiting for it.
+const START_DELAY: Duration = Duration::from_millis(200);
+
+/// How long nothing happens while the heartbeats alone are counted.
+const IDLE: Duration = Duration::from_secs(2);
+
+/// How long after the end of the schedule a node that is behind may still make changes.
+const OVERRUN_MAX: Duration = Duration::from_secs(5);
+
+/// What no node has seen when nothing at all has been seen for so long is missing.
+const QUIET_MAX: Duration = Duration::from_secs(2);
+
+/// The longest wait for the last changes, even while some are still seen.
+const ARRIVAL_MAX: Duration = Duration::from_secs(30);
+
+/// By then all nodes list the same after a fault.
+const AGREE_MAX: Duration = Duration::from_secs(15);
+
+/// Between two looks at how far the nodes are.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+
+/// Between two looks at what is awaited.
+const POLL: Duration = Duration::from_millis(100);
+
+/// Runs the scenario and weighs it. The workers and the servers have ended when it returns.
+pub(crate) fn run(
+    options: &RegistryOptions,
+    console: Console,
+    interrupt: &Interrupt,
+) -> Result<RegistryReport, RunError> {
+    let mut surroundings = Surroundings::before_run();
+    console.line(format_args!(
+        "croupier {}: registry, {} changes/s for {:?} after {:?} of warm-up, {} nodes of {} shards in {} processes, \
+         {} entries each, {} faults",
+        env!("CARGO_PKG_VERSION"),
+        grouped(options.rate.per_second()),
+        options.duration,
+        options.warmup,
+        options.nodes,
+        options.shards,
+        options.processes,
+        grouped(options.entries as u64),
+        options.faults.len(),
+    ));
+    let mut servers = LocalCluster::start(options.clusters)?;
+    let pids = (0..options.clusters).map(|cluster| servers.pid(cluster, 0)).collect::<Result<Vec<_>, _>>()?;
+    let pids: Vec<u32> = pids.into_iter().flatten().collect();
+    surroundings.nats_server = Some(servers.server_version().to_owned());
+    console.line(format_args!("servers     {} x nats-server {}", pids.len(), servers.server_version()));
+
+    let crew = Crew::start(WorkerOf::Registry, options.processes, interrupt)?;
+    let mut cluster = Cluster {
+        crew,
+        console,
+        options,
+        clusters: (0..options.clusters).map(|index| servers.servers(index)).collect(),
+        addresses: vec![String::new(); options.nodes],
+        made: vec![0; options.nodes],
+        false_alarms: 0,
+    };
+    let memory = cluster.prepare()?;
+    let (idle, idle_for) = cluster.idle()?;
+
+    let schedule = Schedule::new(options.rate, options.warmup, options.duration);
+    let begun = Instant::now() + START_DELAY;
+    let start_nanos = monotonic_nanos() + nanos(START_DELAY);
+    cluster.ask_all(&Order::Begin { start_nanos })?;
+    cluster.show_until(begun, begun + Duration::from_nanos(schedule.measured_from_nanos()))?;
+    let cpu_before = cluster.crew.cpu(&pids);
+    let (before, since) = (cluster.traffic()?, Instant::now());
+    cluster.show_until(begun, begun + Duration::from_nanos(schedule.end_nanos()))?;
+    cluster.await_convergence()?;
+    let (traffic, lasted) = (cluster.traffic()?.since(&before), since.elapsed());
+    let cpu = cluster.crew.cpu(&pids).since(&cpu_before);
+    let records = cluster.records()?;
+    let convergence = Convergence::of(&records, options.nodes, &schedule, start_nanos);
+    drop(records);
+    cluster.made.clone_from(&convergence.made);
+
+    let agreed_before = cluster.agree()?;
+    let faults = cluster.suffer(&options.faults)?;
+    let agreed_after = cluster.agree()?;
+    cluster.count_unexpected()?;
+
+    surroundings.pressure_after_percent = surroundings::pressure_percent();
+    let others = options.nodes as u64 - 1;
+    Ok(Findings {
+        options,
+        schedule: &schedule,
+        convergence,
+        bytes: BytesReport::of(&traffic, lasted, &idle, idle_for, others),
+        traffic,
+        memory,
+        faults,
+        agreed: [agreed_before, agreed_after],
+        services: cluster
+            .made
+            .iter()
+            .map(|made| options.entries as u64 + plan::pool_after(*made).count() as u64)
+            .sum(),
+        false_alarms: cluster.false_alarms,
+        cpu,
+        surroundings,
+    }
+    .report())
+}
+
+impl Reply for News {
+    fn failure(&self) -> Option<&str> {
+        match self {
+            Self::Failed(reason) => Some(reason),
+            _ => None,
+        }
+    }
+
+    fn is_event(&self) -> bool {
+        matches!(self, Self::Turned { .. })
+    }
+}
+
+/// The nodes of a run as the main thread knows them.
+struct Cluster<'a> {
+    crew: Crew<'a, News>,
+    console: Console,
+    options: &'a RegistryOptions,
+    /// The servers of each cluster.
+    clusters: Vec<Vec<String>>,
+    /// By node; empty before its first start.
+    addresses: Vec<String>,
+    /// Changes that each node has made in its life.
+    made: Vec<u64>,
+    /// Times that a node found another one gone that was not.
+    false_alarms: u64,
+}
+
+impl Cluster<'_> {
+    fn nodes_in_all(&self) -> usize {
+        self.options.nodes
+    }
+
+    fn process_of(&self, node: usize) -> usize {
+        node % self.options.processes
+    }
+
+    fn nodes_of(&self, process: usize) -> Vec<usize> {
+        (0..self.options.nodes).filter(|node| self.process_of(*node) == process).collect()
+    }
+
+    /// What the nodes of a process are told: to listen where they did before, and where to find the others.
+    fn setup_of(&self, process: usize) -> Setup {
+        let options = self.options;
+        let node_setup = |number: usize| {
+            let known = &self.addresses[number];
+            let others = self.addresses.iter().filter(|address| !address.is_empty() && *address != known);
+            NodeSetup {
+                number,
+                bind: if known.is_empty() { "127.0.0.1:0".to_owned() } else { known.clone() },
+                seeds: others.cloned().collect(),
+            }
+        };
+        Setup {
+            nodes: self.nodes_of(process).into_iter().map(node_setup).collect(),
+            clusters: self.clusters.clone(),
+            shards: options.shards,
+            entries: options.entries as u64,
+            nodes_in_all: options.nodes,
+            rate_per_second: options.rate.per_second(),
+            warmup_nanos: nanos(options.warmup),
+            duration_nanos: nanos(options.duration),
+            overrun_nanos: nanos(OVERRUN_MAX),
+        }
+    }
+
+    fn ask_all(&mut self, order: &Order) -> Result<Vec<News>, RunError> {
+        let all = self.crew.fleet.running();
+        self.crew.ask_all(&all, order)
+    }
+
+    /// Starts and links the nodes, loads them, and has them watch each other.
+    fn prepare(&mut self) -> Result<MemoryReport, RunError> {
+        let began = Instant::now();
+        for process in 0..self.crew.fleet.processes() {
+            let order = Order::Start(self.setup_of(process));
+            let News::Started { addresses } = self.crew.ask(process, &order)? else {
+                return Err(unexpected(process));
+            };
+            for (node, address) in self.nodes_of(process).into_iter().zip(addresses) {
+                self.addresses[node] = address;
+            }
+        }
+        // Nodes that share a process do not know each other from their seeds, but from those that do.
+        self.ask_all(&Order::Link)?;
+        self.console.line(format_args!(
+            "linked      {} nodes in {:.2} s",
+            self.options.nodes,
+            began.elapsed().as_secs_f64()
+        ));
+        let before = self.resident_bytes(&Order::Memory)?;
+        let began = Instant::now();
+        self.ask_all(&Order::Load)?;
+        let after = self.resident_bytes(&Order::AwaitAll)?;
+        let services = services_of_node(self.options.entries as u64) * self.options.nodes as u64;
+        self.console.line(format_args!(
+            "loaded      {} services, on every node within {:.2} s",
+            grouped(services),
+            began.elapsed().as_secs_f64()
+        ));
+        self.ask_all(&Order::Watch)?;
+        Ok(MemoryReport::of(before, after, services, self.options.nodes as u64))
+    }
+
+    fn resident_bytes(&mut self, order: &Order) -> Result<u64, RunError> {
+        let answers = self.ask_all(order)?;
+        let of_process = |(process, news)| match news {
+            News::Memory { resident_bytes } => Ok(resident_bytes),
+            _ => Err(unexpected(process)),
+        };
+        answers.into_iter().enumerate().map(of_process).sum()
+    }
+
+    /// What the nodes send while nothing changes, and for how long that was.
+    fn idle(&mut self) -> Result<(Traffic, Duration), RunError> {
+        let (before, since) = (self.traffic()?, Instant::now());
+        self.crew.wait_until(since + IDLE)?;
+        let idle = self.traffic()?.since(&before);
+        Ok((idle, since.elapsed()))
+    }
+
+    fn traffic(&mut self) -> Result<Traffic, RunError> {
+        let mut all = Traffic::default();
+        for (process, news) in self.ask_all(&Order::Traffic)?.into_iter().enumerate() {
+            let News::Traffic(traffic) = news else { return Err(unexpected(process)) };
+            all.add(&traffic);
+        }
+        Ok(all)
+    }
+
+    /// Changes made, changes seen, and nodes that have made all of theirs.
+    fn progress(&mut self) -> Result<(u64, u64, usize), RunError> {
+        let mut all = (0, 0, 0);
+        for (process, news) in self.ask_all(&Order::Progress)?.into_iter().enumerate() {
+            let News::Progress { made, seen, finished } = news else { return Err(unexpected(process)) };
+            all = (all.0 + made, all.1 + seen, all.2 + finished);
+        }
+        Ok(all)
+    }
+
+    /// Waits until `until`, with a line each second since `begun`.
+    fn show_until(&mut self, begun: Instant, until: Instant) -> Result<(), RunError> {
+        loop {
+            let seconds = Instant::now().saturating_duration_since(begun).as_secs() as u32;
+            let next = begun + PROGRESS_EVERY * (seconds + 1);
+            if next >= until {
+                return self.crew.wait_until(until);
+            }
+            self.crew.wait_until(next)?;
+            let (made, seen, _) = self.progress()?;
+            let others = self.options.nodes as u64 - 1;
+            self.console.line(format_args!(
+                "{:>5} s  changes {:>9}  seen {:>9}  under way {:>6}",
+                seconds + 1,
+                grouped(made),
+                grouped(seen),
+                grouped((made * others).saturating_sub(seen)),
+            ));
+        }
+    }
+
+    /// Waits until every change was seen by every other node, or nothing more is seen.
+    fn await_convergence(&mut self) -> Result<(), RunError> {
+        let until = Instant::now() + OVERRUN_MAX + ARRIVAL_MAX;
+        let (mut last, mut changed) = ((0, 0, 0), Instant::now());
+        loop {
+            let progress = self.progress()?;
+            let now = Instant::now();
+            if progress != last {
+                (last, changed) = (progress, now);
+            }
+            let (made, seen, finished) = progress;
+            let is_complete =
+                finished == self.options.nodes && seen >= made * (self.options.nodes as u64 - 1);
+            if is_complete || now - changed >= QUIET_MAX || now >= until {
+                return Ok(());
+            }
+            self.crew.wait_until(now + POLL)?;
+        }
+    }
+
+    fn records(&mut self) -> Result<Vec<Record>, RunError> {
+        let mut all = Vec::new();
+        for (process, news) in self.ask_all(&Order::HandIn)?.into_iter().enumerate() {
+            let News::Recorded(records) = news else { return Err(unexpected(process)) };
+            all.extend(records);
+        }
+        Ok(all)
+    }
+
+    /// Whether all nodes list exactly what they have to, at the latest after some seconds: if not, which of
+    /// them list what.
+    fn agree(&mut self) -> Result<Option<String>, RunError> {
+        let until = Instant::now() + AGREE_MAX;
+        let entries = self.options.entries as u64;
+        let expected = Shown::expected(0, entries, &self.made);
+        loop {
+            let mut differing = None;
+            for (process, news) in self.ask_all(&Order::Show)?.into_iter().enumerate() {
+                let News::Shown(all) = news else { return Err(unexpected(process)) };
+                for shown in all {
+                    if (&shown.services, shown.fingerprint) != (&expected.services, expected.fingerprint) {
+                        differing = Some(shown);
+                    }
+                }
+            }
+            let Some(shown) = differing else { return Ok(None) };
+            if Instant::now() >= until {
+                return Ok(Some(format!(
+                    "node {} lists {:?} services by node where {:?} are right{}",
+                    plan::node_name(shown.node),
+                    shown.services,
+                    expected.services,
+                    if shown.services == expected.services { ", with other contents" } else { "" }
+                )));
+            }
+            self.crew.wait_until(Instant::now() + POLL)?;
+        }
+    }
+}
+
+fn unexpected(process: usize) -> RunError {
+    RunError::Process { process, reason: "an answer to another order".to_owned() }
+}
+
+/// A duration in seconds, to the millisecond.
+fn seconds(duration: Duration) -> f64 {
+    rounded(duration.as_secs_f64(), 3)
+}
