@@ -8,6 +8,7 @@ mod scripted;
 mod counting;
 mod hot_path;
 mod leaks;
+mod lookups;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

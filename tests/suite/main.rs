@@ -1,14 +1,18 @@
 //! Tests across the rooms, against real nats-servers.
 
 mod ancestors;
+mod calls;
 mod cluster_of_two;
 mod cuts;
+mod dispatch;
 mod faults;
 mod handlers;
 mod interop;
 mod lifecycle;
 mod nodes;
+mod peers;
 mod recording_proxy;
+mod registry_rig;
 mod requests;
 mod rig;
 mod rude_servers;
