@@ -41,9 +41,11 @@ fn find(criterion: &mut Criterion) {
     let bench = ShardBench::start().expect("a shard and its stub");
     let mut group = criterion.benchmark_group("find");
     group.sampling_mode(SamplingMode::Flat);
-    for (kind, services, class) in
-        [("ten", 10, RingClass::Small), ("thousand", 1000, RingClass::Medium), ("many", 100_000, RingClass::Large17)]
-    {
+    for (kind, services, class) in [
+        ("ten", 10, RingClass::Small),
+        ("thousand", 1000, RingClass::Medium),
+        ("many", 100_000, RingClass::Large17),
+    ] {
         bench.run(async move |shard| add(&shard, kind, services, class).await).expect("all are added");
         for (lookup, name) in [
             (Lookup::Hash, "the bare hash"),

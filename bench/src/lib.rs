@@ -13,6 +13,7 @@ pub mod figure;
 pub mod inbound;
 pub mod nats_server;
 pub mod receiving;
+pub mod registry;
 pub mod report;
 pub mod shard_bench;
 pub mod side_by_side;

@@ -121,6 +121,7 @@ where
         // The others learn of it while what they have sent already is still taken.
         drain.within(transport::sleep(LINGER)).await;
     }
+    registry.close_watches();
     let inboxes = registry.inboxes().close_all();
     drain.within(unsubscribe_all(&shard)).await;
     // What was unsubscribed too late for its server's answer ends here.

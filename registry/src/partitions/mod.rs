@@ -173,7 +173,12 @@ impl Partitions {
 
     /// The next event.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        let event = self.events.pop_front();
+        if self.events.is_empty() && self.events.capacity() > EVENTS_KEPT {
+            // A node that came or went fills it once; that is not to be held for ever.
+            self.events = VecDeque::new();
+        }
+        event
     }
 
     /// Chunks that were dropped since their node, or its life, is not known here.
@@ -495,6 +500,9 @@ impl Partitions {
         assert!(self.is_mine(partition), "partition {} is another shard's", partition.get());
     }
 }
+
+/// Events for which the queue keeps its memory.
+const EVENTS_KEPT: usize = 1024;
 
 enum Incoming<'a> {
     Delta(&'a Delta),

@@ -48,10 +48,14 @@ impl Partitions {
 
     /// A frame of this shard was written to the peer's socket: there is room for more changes.
     pub fn handle_written(&mut self, peer: NodeKey, frame: &Encoded) {
-        if let Some(peer) = self.peers.get_mut(&peer).filter(|_| frame.is_live()) {
-            peer.live_bytes = peer.live_bytes.saturating_sub(frame.frame_bytes());
+        let room = self.config.window.live_bytes.div_ceil(self.config.shards);
+        let Some(peer) = self.peers.get_mut(&peer).filter(|_| frame.is_live()) else { return };
+        let was_full = peer.live_bytes >= room;
+        peer.live_bytes = peer.live_bytes.saturating_sub(frame.frame_bytes());
+        // Only who found no room waits for some.
+        if was_full && peer.live_bytes < room {
+            self.send_lagging();
         }
-        self.send_lagging();
     }
 
     /// When [`Partitions::handle_timeout`] is to be called: changes wait for company.
@@ -162,6 +166,10 @@ impl Partitions {
                 let transfer_room = peer.transfer_bytes < self.config.window.transfer_bytes.div_ceil(shards)
                     && total < self.config.window.transfers_bytes.div_ceil(shards);
                 if cursor.is_done(log) || !(live_room || transfer_room) {
+                    break;
+                }
+                // So far behind, it is a transfer: not worth encoding while there is no room for it.
+                if !transfer_room && log.known().saturating_sub(cursor.known()) > LIVE_EVENTS_MAX as u64 {
                     break;
                 }
                 let at = shared.iter().position(|(before, ..)| *before == cursor).or_else(|| {

@@ -28,8 +28,8 @@ use crate::{
     transport::{Alarm, Socket},
 };
 
-/// Bytes that are read at a time before the peer has introduced itself, and afterwards.
-const READ_BYTES_GREETING: usize = 4 << 10;
+/// Bytes that are read at a time: few, as long as they suffice, and before the peer has introduced itself.
+const READ_BYTES_FEW: usize = 4 << 10;
 const READ_BYTES: usize = 64 << 10;
 /// Bytes of frames that are sealed together.
 const SEAL_BYTES: usize = 32 << 10;
@@ -88,6 +88,7 @@ pub(super) async fn run(link: Rc<PeerLink>, socket: Socket, context: &PeerContex
         channel: Channel::new(&context.keys, side),
         has_greeted: false,
         cipher: Vec::new(),
+        has_filled: false,
         plain: Vec::new(),
         wire: Vec::new(),
         wire_at: 0,
@@ -132,6 +133,8 @@ struct Session<'a> {
     has_greeted: bool,
     /// Bytes as they were read.
     cipher: Vec<u8>,
+    /// Whether the last read brought as many as were asked for.
+    has_filled: bool,
     /// Bytes of frames.
     plain: Vec<u8>,
     /// Bytes as they are to be sent, from `wire_at` on.
@@ -213,13 +216,15 @@ impl Session<'_> {
         }
         let is_open = self.link.is_open.get();
         let before = self.cipher.len();
-        self.cipher.resize(before + if is_open { READ_BYTES } else { READ_BYTES_GREETING }, 0);
+        let asked = if is_open && self.has_filled { READ_BYTES } else { READ_BYTES_FEW };
+        self.cipher.resize(before + asked, 0);
         let read = self.socket.poll_read(cx, &mut self.cipher[before..]);
         let bytes = match &read {
             Poll::Ready(Ok(bytes)) => *bytes,
             _ => 0,
         };
         self.cipher.truncate(before + bytes);
+        self.has_filled = bytes == asked;
         match read {
             Poll::Pending => return Ok(false),
             Poll::Ready(Ok(0)) => return Err(SessionEnd::EndOfStream),

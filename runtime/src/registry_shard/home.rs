@@ -14,7 +14,7 @@ use std::{
 
 use croupier_registry::{Event, NodeKey};
 use croupier_ring::{RingClass, RingError, ServiceRing};
-use xxhash_rust::xxh3::xxh3_128;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use crate::services::{Instance, KindRing, KindUpdate};
 
@@ -111,8 +111,7 @@ impl Home {
 
     /// A number that two nodes share if a type's keys lead to the same instances on both; 0 without any.
     pub(crate) fn fingerprint(&self, kind: &[u8]) -> u64 {
-        let kind = self.kinds.get(kind);
-        kind.and_then(|kind| kind.ring.borrow().ring.as_ref().map(ServiceRing::fingerprint)).unwrap_or(0)
+        self.kinds.get(kind).map_or(0, Kind::fingerprint)
     }
 }
 
@@ -271,6 +270,9 @@ impl Kind {
                 return false;
             }
         }
+        if ring.len() < 2 {
+            return false;
+        }
         // The class depends on what is there alone, never on what was before: all nodes choose the same.
         Some(ring.class()) == self.class(ring.len(), self.ring_units)
     }
@@ -295,6 +297,15 @@ impl Kind {
         self.published_at.map(|at| at + interval)
     }
 
+    fn fingerprint(&self) -> u64 {
+        let kind_ring = self.ring.borrow();
+        let only = || self.places[kind_ring.only? as usize].as_ref();
+        match &kind_ring.ring {
+            Some(ring) => ring.fingerprint(),
+            None => only().map_or(0, |only| xxh3_64(&identity(&only.instance))),
+        }
+    }
+
     /// What stands at a place.
     fn at(&self, place: u32) -> (u32, Option<Arc<Instance>>) {
         let placed = self.places[place as usize].as_ref();
@@ -309,6 +320,7 @@ impl Kind {
         KindUpdate {
             kind: Arc::clone(&self.name),
             table: kind_ring.ring.as_ref().map(ServiceRing::table),
+            only: kind_ring.only,
             places: if kind_ring.ring.is_some() { kind_ring.places.clone() } else { Vec::new() },
             changes: unpublished.into_iter().map(|place| self.at(place)).collect(),
         }
@@ -356,6 +368,7 @@ impl Kind {
     /// Builds the ring of all candidates.
     fn build_ring(&mut self, kind_ring: &mut KindRing) {
         kind_ring.ring = None;
+        kind_ring.only = None;
         kind_ring.places.clear();
         self.ring_units = 0;
         let mut members = Vec::new();
@@ -370,7 +383,9 @@ impl Kind {
                 }
             }
         }
-        if members.is_empty() {
+        // Every key leads to the only one; a table, which takes a millisecond to build, is for a choice.
+        if members.len() < 2 {
+            kind_ring.only = members.first().map(|(_, _, place)| *place);
             return;
         }
         let class = self.class(members.len(), self.ring_units);

@@ -82,9 +82,8 @@ impl Mirror {
 
     pub(crate) fn find(&self, kind: &[u8], key: &[u8]) -> Option<Service> {
         self.read(kind, |kind| {
-            let update = kind.update.as_ref()?;
-            let index = update.table.as_ref()?.owner(key);
-            kind.entries[update.places[index] as usize].clone()
+            let place = kind.update.as_ref()?.place_of(key)?;
+            kind.entries[place as usize].clone()
         })
         .flatten()
     }

@@ -243,6 +243,9 @@ impl RegistryShard {
     }
 
     pub(crate) fn add_watch(&self, queue: &Rc<WatchQueue>) {
+        if self.is_draining.get() {
+            queue.close();
+        }
         let mut watches = self.watches.borrow_mut();
         watches.retain(|watch| watch.strong_count() > 0);
         watches.push(Rc::downgrade(queue));
@@ -710,15 +713,20 @@ impl RegistryShard {
         self.shared().shards_ready_to_leave() + stopped >= self.node.shards()
     }
 
-    /// Ends whatever waits: watches, operations, tasks.
-    pub(crate) async fn close(&self) {
-        self.has_left.set(true);
-        self.waiting.borrow_mut().clear();
+    /// Ends every watch, also those that come later.
+    pub(crate) fn close_watches(&self) {
         for watch in self.watches.borrow_mut().drain(..) {
             if let Some(watch) = watch.upgrade() {
                 watch.close();
             }
         }
+    }
+
+    /// Ends whatever waits: watches, operations, tasks.
+    pub(crate) async fn close(&self) {
+        self.has_left.set(true);
+        self.waiting.borrow_mut().clear();
+        self.close_watches();
         loop {
             let Some((_, task)) = self.tasks.borrow_mut().pop_first() else { break };
             task.cancel().await;

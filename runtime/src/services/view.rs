@@ -21,8 +21,10 @@ use super::{
 /// Whom the keys of a type lead to, on the shard that builds it.
 #[derive(Debug, Default)]
 pub(crate) struct KindRing {
-    /// `None` while nobody is online.
+    /// `None` while there are not two to choose between.
     pub(crate) ring: Option<ServiceRing>,
+    /// Where the only one stands, if there is but one.
+    pub(crate) only: Option<u32>,
     /// The place of each index of the ring.
     pub(crate) places: Vec<u32>,
 }
@@ -31,12 +33,25 @@ pub(crate) struct KindRing {
 #[derive(Debug)]
 pub(crate) struct KindUpdate {
     pub(crate) kind: Arc<[u8]>,
-    /// Whom a key leads to; `None` while nobody is online.
+    /// Whom a key leads to; `None` while there are not two to choose between.
     pub(crate) table: Option<ServiceTable>,
+    /// Where the only one stands, if there is but one.
+    pub(crate) only: Option<u32>,
     /// The place of each index of the table.
     pub(crate) places: Vec<u32>,
     /// What stands at a place from now on.
     pub(crate) changes: Vec<(u32, Option<Arc<Instance>>)>,
+}
+
+impl KindUpdate {
+    /// The place that a key leads to.
+    #[inline]
+    pub(crate) fn place_of(&self, key: &[u8]) -> Option<u32> {
+        match &self.table {
+            Some(table) => Some(self.places[table.owner(key)]),
+            None => self.only,
+        }
+    }
 }
 
 /// One type of service, as one shard sees it.
@@ -79,9 +94,12 @@ impl KindView {
         let place = match &state.table {
             Table::Own(own) => {
                 let own = own.borrow();
-                own.places[own.ring.as_ref()?.owner(key)]
+                match &own.ring {
+                    Some(ring) => own.places[ring.owner(key)],
+                    None => own.only?,
+                }
             }
-            Table::Copied(update) => update.places[update.table.as_ref()?.owner(key)],
+            Table::Copied(update) => update.place_of(key)?,
             Table::None => return None,
         };
         state.entries[place as usize].clone()
@@ -95,15 +113,15 @@ impl KindView {
         match &state.table {
             Table::Own(own) => {
                 let own = own.borrow();
-                if let Some(ring) = &own.ring {
-                    ring.owners(key, count).for_each(|index| take(own.places[index]));
+                match &own.ring {
+                    Some(ring) => ring.owners(key, count).for_each(|index| take(own.places[index])),
+                    None => own.only.into_iter().take(count).for_each(take),
                 }
             }
-            Table::Copied(update) => {
-                if let Some(table) = &update.table {
-                    table.owners(key, count).for_each(|index| take(update.places[index]));
-                }
-            }
+            Table::Copied(update) => match &update.table {
+                Some(table) => table.owners(key, count).for_each(|index| take(update.places[index])),
+                None => update.only.into_iter().take(count).for_each(take),
+            },
             Table::None => {}
         }
         services
