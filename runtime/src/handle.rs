@@ -185,19 +185,19 @@ impl NodeHandle {
         self.0.registry.address
     }
 
-    /// As [`Registry::get_services`]. It waits for no shard.
+    /// As [`Registry::get_services`](crate::Registry::get_services). It waits for no shard.
     pub fn get_services(&self, kind: impl AsRef<[u8]>) -> Vec<Service> {
         self.0.registry.mirror.all(kind.as_ref())
     }
 
-    /// As [`Registry::get_online_services`]. It waits for no shard.
+    /// As [`Registry::get_online_services`](crate::Registry::get_online_services). It waits for no shard.
     pub fn get_online_services(&self, kind: impl AsRef<[u8]>) -> Vec<Service> {
         let mut services = self.get_services(kind);
         services.retain(Service::is_online);
         services
     }
 
-    /// As [`Registry::find_service`]. It waits for no shard, but takes a lock that other threads' lookups
+    /// As [`Registry::find_service`](crate::Registry::find_service). It waits for no shard, but takes a lock that other threads' lookups
     /// share.
     pub fn find_service(&self, kind: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Option<Service> {
         self.0.registry.mirror.find(kind.as_ref(), key.as_ref())
@@ -208,7 +208,7 @@ impl NodeHandle {
         self.0.registry.mirror.nodes()
     }
 
-    /// As [`Registry::is_syncing`].
+    /// As [`Registry::is_syncing`](crate::Registry::is_syncing).
     pub fn is_syncing(&self) -> bool {
         self.0.registry.is_syncing()
     }
@@ -219,7 +219,7 @@ impl NodeHandle {
     }
 
     /// A request to the instance that a key leads to, by way of the key's home shard: it is made when it is
-    /// awaited. As [`Registry::call`].
+    /// awaited. As [`Registry::call`](crate::Registry::call).
     pub fn call<'a>(
         &self,
         kind: impl AsRef<[u8]>,

@@ -191,7 +191,8 @@ impl Shard {
         oracle.require(removals <= REMOVALS_MAX, || format!("{removals} removals are remembered"));
         let reached = seen.reached.entry(partition).or_default();
         if log.known() < *reached {
-            seen.advertised[partition.index()] = *reached;
+            let version = &mut seen.advertised[partition.index()];
+            *version = (*version).max(*reached);
         }
         *reached = log.known();
         // All entries of a log are shown, or none.

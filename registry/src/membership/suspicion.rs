@@ -76,17 +76,23 @@ impl Membership {
                 confirmation.refused_by.insert(from);
                 self.conclude(target, now);
             }
-            Reach::Answered => {
-                // It lives, if not for this node: served and flagged, and asked for again before the time is over.
-                let deadline = now + self.suspicion_time();
-                if let Some(member) =
-                    self.members.get_mut(&target).filter(|member| member.standing == NodeStanding::Suspect)
-                {
-                    member.confirmation = None;
-                    member.deadline = Some(deadline);
-                }
-            }
+            Reach::Answered => self.others_reach(target, now),
             Reach::Silent => {}
+        }
+    }
+
+    /// A suspect lives, if not for this node: it is served and flagged, and asked for again before the time is over.
+    fn others_reach(&mut self, key: NodeKey, now: Instant) {
+        let deadline = now + self.suspicion_time();
+        let suspect = self.members.get_mut(&key).filter(|member| member.standing == NodeStanding::Suspect);
+        let Some(member) = suspect else { return };
+        member.confirmation = None;
+        member.deadline = Some(deadline);
+        if let Some(link) = member.link.take() {
+            // Silent for so long, and the node speaks to others: whatever this link was, a new one is better.
+            member.dial_due = now;
+            self.close(link, ByeReason::Duplicate);
+            self.dial(now);
         }
     }
 

@@ -484,9 +484,8 @@ impl Partitions {
         match applied {
             Ok(Applied::Advanced) => self.answer_waiting(node, partition),
             Ok(Applied::Filled | Applied::Nothing) => {}
-            Err(ChunkError::Gap { .. } | ChunkError::SealMissing { .. }) => {
-                self.send_pull(from, node, Some(partition));
-            }
+            Err(ChunkError::Gap { .. }) => self.pull_gap(from, node, partition),
+            Err(ChunkError::SealMissing { .. }) => self.send_pull(from, node, Some(partition)),
             Err(error) => return Err(error.into()),
         }
         Ok(())

@@ -19,6 +19,8 @@ pub(super) struct Peer {
     relayed: BTreeMap<(NodeKey, Partition), Cursor>,
     /// Other nodes' logs that were asked of it, and how many answers may still end.
     asked: BTreeMap<(NodeKey, Partition), u32>,
+    /// Where a log was when a gap made this node pull it from this peer.
+    gaps: BTreeMap<(NodeKey, Partition), Place>,
     live_bytes: usize,
     transfer_bytes: usize,
 }
@@ -94,6 +96,16 @@ impl Partitions {
             }
         }
         self.send(peer, &Frame::Pull { origin: node, epoch: origin.epoch, places });
+    }
+
+    /// Pulls what a chunk showed to be missing. The chunks behind it, which are under way, show the same: only the first
+    /// pulls. If that leads to nothing, the digests will differ.
+    pub(super) fn pull_gap(&mut self, peer: NodeKey, node: NodeKey, partition: Partition) {
+        let Some(place) = self.origins.get(&node).map(|origin| origin.place(partition)) else { return };
+        let Some(link) = self.peers.get_mut(&peer) else { return };
+        if link.gaps.insert((node, partition), place) != Some(place) {
+            self.send_pull(peer, node, Some(partition));
+        }
     }
 
     /// Tells a peer what is known here of a node's logs, so that either pulls what it lacks.
@@ -324,6 +336,7 @@ impl Partitions {
     pub(super) fn node_gone(&mut self, node: NodeKey) {
         for peer in self.peers.values_mut() {
             peer.relayed.retain(|(origin, _), _| *origin != node);
+            peer.gaps.retain(|(origin, _), _| *origin != node);
         }
         self.fail_commands_to(node);
     }

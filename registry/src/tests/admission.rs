@@ -92,6 +92,7 @@ fn a_node_that_others_still_reach_is_flagged_but_not_down() {
         node.hello(LinkId(1), &hello("b", 100, 0));
         node.hello(LinkId(2), &hello("c", 100, 0));
         let end = node.now + Duration::from_secs(10);
+        let mut closed = 0;
         while node.now < end {
             node.now = node.membership.poll_timeout().max(node.now);
             node.frame(LinkId(2), &Frame::Ping { nonce: 0 });
@@ -103,11 +104,17 @@ fn a_node_that_others_still_reach_is_flagged_but_not_down() {
                     output
                     && answers
                 {
-                    node.frame(LinkId(2), &Frame::Ack { nonce, target, reach: Reach::Answered });
+                    let told = node.frame(LinkId(2), &Frame::Ack { nonce, target, reach: Reach::Answered });
+                    let closes = |output: &&MembershipOutput| {
+                        matches!(output, MembershipOutput::Close { link: LinkId(1), .. })
+                    };
+                    closed += told.iter().filter(closes).count();
                 }
             }
         }
         assert_eq!((node.standing("b"), node.standing("c")), (Some(standing), Some(NodeStanding::Up)));
+        // Its own link is of no use, and another one is tried.
+        assert_eq!(closed, usize::from(answers));
     }
 }
 

@@ -347,6 +347,23 @@ fn a_log_that_has_to_begin_anew_is_hidden_until_it_is_where_it_was() {
 }
 
 #[test]
+fn of_many_chunks_behind_a_gap_the_first_pulls() {
+    let mut net = Net::new(2);
+    net.join_all();
+    let (from, partition) = (net.key(0), Partition::of_kind(KIND));
+    let log = LogId { origin: from, epoch: net.epoch(0), partition };
+    for version in 2..10 {
+        let puts = vec![Put { version, service: service("x") }];
+        let (from_version, removals) = (version - 1, Vec::new());
+        let delta =
+            Delta { from: from_version, to: version, horizon: version, removals_from: 0, puts, removals };
+        net.nodes[1].handle_frame(from, &Frame::Delta { log, delta }, 100, net.now).unwrap();
+    }
+    let pulls = std::iter::from_fn(|| net.nodes[1].poll_frame()).map(|(_, encoded)| frame_of(&encoded));
+    assert_eq!(pulls.filter(|frame| matches!(frame, Frame::Pull { .. })).count(), 1);
+}
+
+#[test]
 fn credit_for_one_partition_lets_another_go_on() {
     let mut net = Net::new(2);
     net.join_all();
