@@ -21,6 +21,7 @@ impl World {
             self.network.cut(&[(one, other), (other, one)]);
         }
         let spare = self.hosts.len() - 1;
+        let had_twins = self.has_twins();
         for host in 0..self.hosts.len() {
             self.resume(host);
             if self.hosts[host].process.is_none() && host != spare && (host < 2 || self.random.bool()) {
@@ -43,8 +44,9 @@ impl World {
             self.run_until(self.network.now + QUIET_TIME)?;
             match self.disagreement() {
                 None => break,
-                // Of two with one name, the one that waits may be the one that stays when it tries again.
-                Some(_) if self.has_twins() && self.network.now < end => {}
+                // Of two with one name, the one that waits may be the one that stays when it tries again; and one that
+                // is just gone may still have answered, so that the other one waits.
+                Some(_) if (had_twins || self.has_twins()) && self.network.now < end => {}
                 Some(disagreement) => return Err(format!("converged, and then: {disagreement}")),
             }
         }

@@ -198,15 +198,14 @@ impl Membership {
         {
             return self.close(newer, ByeReason::NameConflict);
         }
-        // The one that stays may have the lower epoch; then it has to take a higher one first.
         let (old_link, old_epoch) = (challenge.old_link, old.epoch);
+        if hello.epoch < old_epoch {
+            // It was there first; but does it live, or was its Hello only slow? If it takes a higher epoch, it does.
+            return self.tell_stale(newer, old_epoch);
+        }
         self.close(old_link, ByeReason::NameConflict);
         self.bury(peer, End::Left);
-        if hello.epoch < old_epoch {
-            self.tell_stale(newer, old_epoch);
-        } else {
-            self.close(newer, ByeReason::Duplicate);
-        }
+        self.close(newer, ByeReason::Duplicate);
     }
 
     pub(super) fn challenge_link_closed(&mut self, link: LinkId, now: Instant) {

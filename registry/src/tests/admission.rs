@@ -67,6 +67,26 @@ fn a_hello_slower_than_a_later_one_does_not_bring_a_node_back() {
 }
 
 #[test]
+fn the_slow_hello_of_a_dead_process_does_not_push_its_successor_out() {
+    let mut node = Node::new("a", 1);
+    node.hello(LinkId(1), &hello("b", 100, 0));
+    for (clock_ms, told_to_go) in [(50, false), (150, true)] {
+        // Both began before the one that is in place; the second of them has taken a higher epoch since.
+        let first_epoch = Epoch::at_start(50, 0);
+        let told = node.hello(LinkId(2), &Hello { first_epoch, ..hello("b", clock_ms, 9) });
+        let [MembershipOutput::Send { link: LinkId(1), frame: Frame::Ping { nonce } }] = told[..] else {
+            panic!("{told:?}")
+        };
+        let ack = Frame::Ack { nonce, target: NodeKey::of_name("b"), reach: Reach::Answered };
+        let told = node.frame(LinkId(1), &ack);
+        let conflict = |output: &MembershipOutput| {
+            matches!(output, MembershipOutput::Close { link: LinkId(1), reason: ByeReason::NameConflict })
+        };
+        assert_eq!(told.iter().any(conflict), told_to_go, "{told:?}");
+    }
+}
+
+#[test]
 fn every_hello_has_a_number_of_its_own() {
     let node = Node::new("a", 1);
     assert_eq!([0, 1, 2].map(|_| node.own_hello().number), [0, 1, 2]);
