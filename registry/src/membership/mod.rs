@@ -18,7 +18,7 @@ use crate::wire::v1::{ByeReason, Frame, MemberRecord, Standing};
 use crate::{Epoch, MemberChange, NodeKey, PARTITIONS, ProcessId, Version};
 use admission::Challenge;
 use graves::Graves;
-use suspicion::{Confirmation, Favour};
+use suspicion::{Confirmation, Favour, SHORT_LINKS_MAX};
 
 /// How a node takes part. Each duration is a minimum; lateness of this node stretches those that accuse others.
 #[derive(Clone, Debug)]
@@ -360,7 +360,14 @@ impl Membership {
         let here = self.members.iter().find(|(_, member)| member.address == address && member.link.is_none());
         let Some(key) = here.map(|(key, _)| *key) else { return };
         if result == DialResult::Refused {
-            self.dial_refused(key, now);
+            return self.dial_refused(key, now);
+        }
+        // A process that is being killed takes connections to the last; soon its host refuses them.
+        if let Some(member) = self.members.get_mut(&key)
+            && member.standing == NodeStanding::Suspect
+            && member.short_links <= SHORT_LINKS_MAX
+        {
+            member.dial_due = member.dial_due.min(now + SUSPECT_REDIAL_INTERVAL);
         }
     }
 
@@ -625,6 +632,7 @@ const DIALS_MAX: usize = 32;
 const DIAL_DEADLINE: Duration = Duration::from_secs(2);
 /// A node whose stream ended is dialled at once; if it lives it answers soon.
 const SUSPECT_DIAL_DEADLINE: Duration = Duration::from_millis(50);
+const SUSPECT_REDIAL_INTERVAL: Duration = Duration::from_millis(20);
 const REDIAL_INTERVAL: Duration = Duration::from_secs(1);
 const SEEDS_INTERVAL: Duration = Duration::from_secs(15);
 const SEEDS_INTERVAL_ALONE: Duration = Duration::from_millis(500);

@@ -259,7 +259,7 @@ impl Membership {
 /// Others that must find a node gone, too.
 const CONFIRMATIONS: usize = 2;
 /// After so many links in a row that ended soon, a node is not dialled at once.
-const SHORT_LINKS_MAX: u8 = 3;
+pub(super) const SHORT_LINKS_MAX: u8 = 3;
 /// Others that are asked.
 const HELPERS_MAX: usize = 3;
 /// How long a ping for somebody else may take.

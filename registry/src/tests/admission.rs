@@ -6,8 +6,8 @@ use crate::tests::start;
 use crate::wire::Hello;
 use crate::wire::v1::{ByeReason, Frame, MemberRecord, Reach, Standing};
 use crate::{
-    Epoch, LinkId, MemberChange, Membership, MembershipConfig, MembershipOutput, NodeKey, NodeStanding,
-    PARTITIONS, ProcessId,
+    DialResult, Epoch, LinkId, MemberChange, Membership, MembershipConfig, MembershipOutput, NodeKey,
+    NodeStanding, PARTITIONS, ProcessId,
 };
 
 #[test]
@@ -84,6 +84,28 @@ fn the_slow_hello_of_a_dead_process_does_not_push_its_successor_out() {
         };
         assert_eq!(told.iter().any(conflict), told_to_go, "{told:?}");
     }
+}
+
+#[test]
+fn a_dying_process_that_still_takes_connections_is_dialled_again_soon() {
+    let mut node = Node::new("a", 1);
+    node.hello(LinkId(1), &hello("b", 100, 0));
+    let dials = |outputs: &[MembershipOutput]| {
+        let to_b = |output: &&MembershipOutput| matches!(output, MembershipOutput::Dial { address, .. } if address == "b:1");
+        outputs.iter().filter(to_b).count()
+    };
+    node.membership.handle_link_closed(LinkId(1), node.now);
+    assert_eq!(dials(&node.drain()), 1);
+    for _ in 0..3 {
+        node.membership.handle_dial_failed("b:1", DialResult::Unreachable, node.now);
+        assert_eq!(dials(&node.drain()), 0, "not in the same moment");
+        node.now += Duration::from_millis(25);
+        node.membership.handle_timeout(node.now);
+        assert_eq!(dials(&node.drain()), 1);
+    }
+    assert_eq!(node.standing("b"), Some(NodeStanding::Suspect));
+    node.membership.handle_dial_failed("b:1", DialResult::Refused, node.now);
+    assert_eq!(node.standing("b"), Some(NodeStanding::Down));
 }
 
 #[test]
