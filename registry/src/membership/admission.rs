@@ -102,6 +102,7 @@ impl Membership {
             link: Some(link),
             linked_at: now,
             short_links,
+            redials: 0,
             dialled,
             counter,
             heard_at: now,

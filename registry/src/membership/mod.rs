@@ -196,6 +196,8 @@ struct Member {
     linked_at: Instant,
     /// How many of the latest links ended soon, one after the other.
     short_links: u8,
+    /// How often it was dialled again soon since its link ended.
+    redials: u8,
     /// Whether this node dialled the link.
     dialled: bool,
     counter: u64,
@@ -366,8 +368,10 @@ impl Membership {
         if let Some(member) = self.members.get_mut(&key)
             && member.standing == NodeStanding::Suspect
             && member.short_links <= SHORT_LINKS_MAX
+            && member.redials < SUSPECT_REDIALS_MAX
         {
-            member.dial_due = member.dial_due.min(now + SUSPECT_REDIAL_INTERVAL);
+            member.dial_due = member.dial_due.min(now + SUSPECT_REDIAL_INTERVAL * (1 << member.redials));
+            member.redials += 1;
         }
     }
 
@@ -592,6 +596,7 @@ impl Member {
             link: None,
             linked_at: now,
             short_links: 0,
+            redials: 0,
             dialled: false,
             counter: record.counter,
             heard_at: now,
@@ -632,6 +637,8 @@ const DIALS_MAX: usize = 32;
 const DIAL_DEADLINE: Duration = Duration::from_secs(2);
 /// A node whose stream ended is dialled at once; if it lives it answers soon.
 const SUSPECT_DIAL_DEADLINE: Duration = Duration::from_millis(50);
+/// The first pause of such dials, which doubles, and how many there are.
+const SUSPECT_REDIALS_MAX: u8 = 4;
 const SUSPECT_REDIAL_INTERVAL: Duration = Duration::from_millis(20);
 const REDIAL_INTERVAL: Duration = Duration::from_secs(1);
 const SEEDS_INTERVAL: Duration = Duration::from_secs(15);

@@ -33,6 +33,7 @@ impl Membership {
         let wait = REDIAL_INTERVAL + self.chance.up_to(REDIAL_INTERVAL);
         if let Some(member) = self.members.get_mut(&key) {
             let is_short = now.saturating_duration_since(member.linked_at) < REDIAL_INTERVAL;
+            member.redials = 0;
             member.short_links = if is_short { member.short_links.saturating_add(1) } else { 0 };
             // Two that refuse each other for whatever reason must not do nothing else.
             member.dial_due = if member.short_links <= SHORT_LINKS_MAX { now } else { now + wait };

@@ -96,10 +96,10 @@ fn a_dying_process_that_still_takes_connections_is_dialled_again_soon() {
     };
     node.membership.handle_link_closed(LinkId(1), node.now);
     assert_eq!(dials(&node.drain()), 1);
-    for _ in 0..3 {
+    for pause_ms in [20, 40, 80] {
         node.membership.handle_dial_failed("b:1", DialResult::Unreachable, node.now);
         assert_eq!(dials(&node.drain()), 0, "not in the same moment");
-        node.now += Duration::from_millis(25);
+        node.now += Duration::from_millis(pause_ms);
         node.membership.handle_timeout(node.now);
         assert_eq!(dials(&node.drain()), 1);
     }
