@@ -10,6 +10,7 @@ use croupier_registry::{DialResult, LinkId};
 
 use super::{PeerLink, Registry, channel::Side, session};
 use crate::{
+    config::PeerAddress,
     registry_shard::{ToShard, count},
     time,
     transport::{Accepted, Listener, Socket, SocketSettings, resolve, sleep},
@@ -44,12 +45,11 @@ pub(crate) async fn dial(registry: Registry, id: LinkId, address: String, deadli
 }
 
 async fn connect(address: &str, settings: &SocketSettings) -> io::Result<Socket> {
-    let invalid = || io::Error::new(io::ErrorKind::InvalidInput, "an address is host:port");
-    let (host, port) = address.rsplit_once(':').ok_or_else(invalid)?;
-    let port = port.parse().map_err(|_| invalid())?;
-    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let address = address.parse::<PeerAddress>();
+    let PeerAddress { host, port } =
+        address.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in resolve(host, port).await? {
+    for address in resolve(&host, port).await? {
         match Socket::connect(address, settings).await {
             Ok(socket) => return Ok(socket),
             Err(error) => last = error,
