@@ -69,11 +69,11 @@ fn victim_and_friend(servers: &LocalCluster) -> (ChildNode, Peer) {
     (victim, friend)
 }
 
-/// Opens connections that say nothing, or too little, until it is told to stop and has opened enough.
+/// Opens connections that say nothing, or too little, until it is told to stop.
 fn flood(address: SocketAddr, stop: &AtomicBool) -> usize {
     let mut held = VecDeque::new();
     let mut opened = 0;
-    while opened < HALF_OPEN || !stop.load(Ordering::Acquire) {
+    while !stop.load(Ordering::Acquire) {
         match TcpStream::connect(address) {
             Ok(mut stream) => {
                 opened += 1;
@@ -121,21 +121,16 @@ fn ten_thousand_half_open_connections_keep_nobody_out() {
     joins.until_shown(KIND, "friend", 10);
     friend.until_shown(KIND, "joins", 10);
     let crowd = (victim.stat("connections_accepted"), before.grown_bytes(&victim), victim.open_files());
-    stop.store(true, Ordering::Release);
-    while !flooder.is_finished() {
+    // The attacked side counts: a connection may have ended for who opens it before it is accepted.
+    wait_for("all of the crowd to be evicted", || {
         files_most = files_most.max(victim.open_files());
-        thread::sleep(Duration::from_millis(1));
-    }
+        (victim.stat("refused_half_open") >= HALF_OPEN as u64).then_some(())
+    });
+    stop.store(true, Ordering::Release);
     let opened = flooder.join().unwrap();
     println!("joined among {} connections; {} bytes more, {} files open", crowd.0, crowd.1, crowd.2);
     println!("{} files open before, {files_most} at most", before.open_files);
-    let refused = victim.stat("refused_half_open");
-    println!("{opened} half-open connections in all, {refused} evicted by others");
-    assert!(
-        refused + victim.stat("refused_hello_timeout") >= HALF_OPEN as u64 - 200,
-        "{}",
-        victim.ask("stats")
-    );
+    println!("{opened} opened, {} accepted", victim.stat("connections_accepted"));
     assert_eq!(friend.stats().links_closed, closed, "who was there stays");
     let fingerprint = listed(&[friend.fingerprint(KIND)]);
     assert_eq!(victim.ask(&format!("fingerprint {KIND}")), fingerprint);
