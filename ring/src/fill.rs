@@ -134,6 +134,7 @@ impl<const SLOTS: usize, const WIDTH: usize, R: Rules> Fill<SLOTS, WIDTH, R> {
         units: impl Iterator<Item = u64>,
     ) {
         let last = WIDTH.min(members.len()) - 1;
+        let mut thrown = 0;
         for unit in units {
             for round in 0..=self.last_round.min(R::ROUNDS_MAX - 1) {
                 let (slot, key) = Self::place(dart(unit, round), round);
@@ -141,9 +142,17 @@ impl<const SLOTS: usize, const WIDTH: usize, R: Rules> Fill<SLOTS, WIDTH, R> {
                     self.offer(slots, members, slot, key, O::from_index(owner));
                 }
             }
+            thrown += self.last_round as usize;
         }
         if self.last_round == R::ROUNDS_MAX {
             self.sweep(slots, members, members.member(owner), owner, |_| true);
+        }
+        // The more members, the earlier all rows are full: who came to few left a bound that many need not keep to.
+        // A look at all rows costs less than the darts that have been thrown up to it.
+        if thrown >= SLOTS {
+            let latest = self.keys.iter().map(|keys| keys[last]).fold(0, u64::max);
+            debug_assert_ne!(latest, VACANT, "every row is complete");
+            self.last_round = (latest >> KEY_ROUND_SHIFT) as u32;
         }
     }
 
