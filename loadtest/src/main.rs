@@ -1,9 +1,11 @@
-//! The load test of Croupier: local clusters, a fixed schedule, every message checked, and a verdict.
+//! The load test of Croupier: local clusters, a fixed schedule, every message checked, and a verdict; and what
+//! tells about a node's configuration.
 
 mod calls;
 mod checker;
 mod cli;
 mod clock;
+mod config_command;
 mod console;
 mod control;
 mod cpu;
@@ -72,6 +74,7 @@ fn main() -> ExitCode {
                 Ok((report.to_string(), report.verdict.clone(), report))
             });
         }
+        Ok(Command::Config(command)) => return config_command::run(&command),
         Ok(Command::Worker(WorkerOf::Registry)) => registry::work(),
         Ok(Command::Worker(WorkerOf::Calls)) => calls::work(),
         Err(error) => return fail(USAGE, format_args!("{error}\nsee croupier --help")),

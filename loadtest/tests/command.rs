@@ -37,6 +37,17 @@ fn a_wrong_command_line_is_exit_code_2_with_the_nearest_right_option() {
 }
 
 #[test]
+fn the_schema_for_editors_is_the_one_in_the_repository() {
+    let output = croupier(&["config", "schema"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../runtime/node.schema.json");
+    let written = fs::read_to_string(&file).expect("runtime/node.schema.json is readable");
+    assert!(String::from_utf8_lossy(&output.stdout) == written, "{} is not current", file.display());
+    check_usage(&["config"], "known: schema");
+    check_usage(&["config", "schame"], "known: schema");
+}
+
+#[test]
 fn what_the_machine_cannot_do_is_exit_code_78_before_anything_is_started() {
     let output = croupier(&["run", "--json", "/nonexistent/folder/report.json"]);
     assert_eq!(output.status.code(), Some(78), "{output:?}");

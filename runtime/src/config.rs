@@ -9,6 +9,7 @@ mod quantity;
 mod registry;
 #[cfg(test)]
 mod registry_tests;
+mod schema;
 mod section;
 mod suggest;
 #[cfg(test)]
@@ -35,7 +36,8 @@ pub use self::{
 
 use std::{path::Path, str::FromStr};
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 pub use crate::secret::{SECRET_BYTES_MAX, Secret};
 
@@ -56,7 +58,7 @@ pub use crate::secret::{SECRET_BYTES_MAX, Secret};
 /// assert_eq!(config.clusters[0].name, "c1");
 /// # Ok::<(), croupier::config::ConfigError>(())
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// `[node]`: who this process is.
@@ -73,6 +75,7 @@ pub struct Config {
     /// `[limits]`: the bound of every buffer and wait.
     pub limits: LimitsConfig,
     /// `[registry]`: how nodes find each other and offer services. `None`: the registry is this node alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub registry: Option<RegistryConfig>,
 }
 
@@ -85,6 +88,16 @@ impl Config {
     /// the wrong kind (the first of these alone), or does not pass [`Config::validate`] (all at once).
     pub fn from_path(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
         parse::from_path(path.as_ref())
+    }
+
+    /// The JSON Schema of `node.toml`: every key with its meaning, unit, default and limits. Editors use it.
+    ///
+    /// Beside the words of JSON Schema it has some of its own: `x-unit` says what a quantity is (`bytes` or
+    /// `duration`), `x-minimum` and `x-maximum` limit one, and `x-file` marks the name of a file, `secret` of
+    /// one that only the node should be able to read.
+    #[must_use]
+    pub fn schema_json() -> String {
+        schema::schema_json()
     }
 
     /// Checks what the types cannot say: names, ranges, server addresses, cores.

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// The highest CPU number that a set may hold: the kernel's own limit for `cpu_set_t`.
 pub const CPU_MAX: usize = 1023;
@@ -140,6 +140,15 @@ impl<'de> Deserialize<'de> for Cpus {
         }
 
         deserializer.deserialize_any(Visitor)
+    }
+}
+
+impl Serialize for Cpus {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Count(count) => super::quantity::whole(count, serializer),
+            Self::Auto | Self::List(_) => serializer.collect_str(self),
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! Sizes and durations as people write them: `8MiB`, `250ms`.
 
-use std::{fmt, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
-use serde::{Deserializer, de};
+use serde::{Deserializer, Serializer, de};
 
 const SIZE_UNITS: [(&str, u64); 5] =
     [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
@@ -16,22 +16,66 @@ const DURATION_UNITS_NS: [(&str, u64); 6] = [
     ("h", 3600 * 1_000_000_000),
 ];
 
-/// Reads a size in bytes, for `#[serde(with)]`.
+/// Reads and writes a size in bytes, for `#[serde(with)]`.
 pub(crate) mod size {
     use super::*;
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
         deserializer.deserialize_any(SizeVisitor)
     }
+
+    pub(crate) fn serialize<S: Serializer>(bytes: &usize, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&shown_size(*bytes))
+    }
 }
 
-/// Reads a duration, for `#[serde(with)]`.
+/// Reads and writes a duration, for `#[serde(with)]`.
 pub(crate) mod duration {
     use super::*;
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         deserializer.deserialize_any(DurationVisitor)
     }
+
+    pub(crate) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&shown_duration(*duration))
+    }
+}
+
+/// Writes a whole number; one that TOML cannot hold, which only code can set, as text.
+pub(crate) fn whole<N, S>(number: &N, serializer: S) -> Result<S::Ok, S::Error>
+where
+    N: fmt::Display + Copy + TryInto<i64>,
+    S: Serializer,
+{
+    match (*number).try_into() {
+        Ok(number) => serializer.serialize_i64(number),
+        Err(_) => serializer.collect_str(number),
+    }
+}
+
+/// Writes paths; what is not UTF-8 in them, which no file can hold, is replaced.
+pub(crate) fn paths<S: Serializer>(paths: &[PathBuf], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(paths.iter().map(|path| path.to_string_lossy()))
+}
+
+/// A size in the largest unit that makes it whole; it reads back.
+pub(crate) fn shown_size(bytes: usize) -> String {
+    shown(bytes as u128, &SIZE_UNITS)
+}
+
+/// A duration in the largest unit that makes it whole; it reads back.
+pub(crate) fn shown_duration(duration: Duration) -> String {
+    if duration.is_zero() {
+        return "0s".to_owned();
+    }
+    shown(duration.as_nanos(), &DURATION_UNITS_NS)
+}
+
+fn shown(count: u128, units: &[(&str, u64)]) -> String {
+    let fits = |factor: u64| count > 0 && count.is_multiple_of(u128::from(factor));
+    let (unit, factor) = units.iter().rev().find(|(_, factor)| fits(*factor)).unwrap_or(&units[0]);
+    format!("{}{unit}", count / u128::from(*factor))
 }
 
 /// Why a text is no quantity.
@@ -156,6 +200,24 @@ mod tests {
             ("1h", 3_600_000_000_000),
         ] {
             assert_eq!(parse_duration(text), Ok(Duration::from_nanos(nanoseconds)), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_reads_back_in_its_largest_whole_unit() {
+        for (bytes, text) in [(0, "0B"), (1, "1B"), (1023, "1023B"), (1536, "1536B"), (65_536, "64KiB")] {
+            assert_eq!(shown_size(bytes), text);
+            assert_eq!(parse_size(text), Ok(bytes));
+        }
+        for (nanoseconds, text) in [
+            (0, "0s"),
+            (1_500, "1500ns"),
+            (50_000, "50us"),
+            (90_000_000_000, "90s"),
+            (86_400_000_000_000, "24h"),
+        ] {
+            assert_eq!(shown_duration(Duration::from_nanos(nanoseconds)), text);
+            assert_eq!(parse_duration(text), Ok(Duration::from_nanos(nanoseconds)));
         }
     }
 

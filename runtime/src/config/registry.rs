@@ -10,14 +10,16 @@ use std::{
     time::Duration,
 };
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tracing::warn;
 use zeroize::Zeroizing;
 
 use super::{
     error::ConfigError,
     peer_address::{InvalidPeerAddress, PeerAddress},
-    quantity,
+    quantity, schema,
+    validate::NAME_BYTES_MAX,
 };
 use crate::secret::{KeyRing, SECRET_BYTES_MAX, Secret};
 
@@ -42,38 +44,49 @@ const READABLE_BY_ALL: u32 = 0o004;
 /// let node = Node::builder().name("n1").cluster("c1", ["nats://127.0.0.1:4222"]).registry(registry);
 /// # drop(node);
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a section [registry]")]
+#[schemars(extend("required" = ["cluster"]))]
 pub struct RegistryConfig {
     /// The name of the registry's own cluster: nodes of another name are refused. Printable, without
     /// blanks, at most [`NAME_BYTES_MAX`](super::NAME_BYTES_MAX) bytes.
+    #[schemars(length(min = 1, max = NAME_BYTES_MAX))]
     pub cluster: String,
     /// Where this node listens for the others, `ip:port`; default `127.0.0.1:7946`. Port 0 takes any free
     /// one. Off loopback it needs a secret, or [`insecure`](Self::insecure).
+    #[schemars(schema_with = "schema::socket_address")]
     pub bind: String,
     /// Where the others reach this node, `ip:port`. `None`: the address that it listens on, which must
     /// then be one that others can dial, not `0.0.0.0` or `[::]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::socket_address")]
     pub advertise: Option<String>,
     /// Other nodes to ask for the members, each `host:port`, addresses or DNS names; at most
     /// [`SEEDS_MAX`](super::SEEDS_MAX). They are resolved and dialled again for ever; this node's own
     /// address among them does no harm.
+    #[schemars(schema_with = "schema::seeds")]
     pub seeds: Vec<String>,
     /// Time between two heartbeats on a link; default 250 ms, at least
     /// [`HEARTBEAT_MIN`](super::HEARTBEAT_MIN). With more than 100 nodes it grows by itself.
     #[serde(with = "quantity::duration")]
+    #[schemars(schema_with = "schema::heartbeat")]
     pub heartbeat: Duration,
     /// Silence after which a node is suspected; default 1 s, at least four heartbeats. Its services are
     /// still served; they are hidden when it is found to be down.
     #[serde(with = "quantity::duration")]
+    #[schemars(schema_with = "schema::wait")]
     pub suspect_after: Duration,
     /// How long a node that is down is remembered with its services; default 20 min, longer than
     /// `suspect_after`. If it comes back earlier, only what has changed is sent.
     #[serde(with = "quantity::duration")]
+    #[schemars(schema_with = "schema::wait")]
     pub forget_after: Duration,
     /// Files with one secret each, a line break at the end apart; read at the start. With
     /// [`secrets`](Self::secrets), which come first, at most [`SECRETS_MAX`](super::SECRETS_MAX): the
     /// first of all encrypts the links that this node dials, each of them is accepted. To change a secret,
     /// add the new one as the last everywhere, then make it the first everywhere, then remove the old one.
+    #[serde(serialize_with = "quantity::paths")]
+    #[schemars(schema_with = "schema::secret_files")]
     pub secret_files: Vec<PathBuf>,
     /// Whether a node off loopback may do without a secret; default `false`. Its links are then neither
     /// encrypted nor authenticated: whoever reaches the port can change what is offered where.

@@ -2,17 +2,20 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize, Serializer};
 
-use super::{address::ServerAddress, cpus::Cpus, quantity};
+use super::{address::ServerAddress, cpus::Cpus, error::redacted, quantity, schema, validate::*};
 
 /// `[node]`: who this process is.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a section [node]")]
 pub struct NodeConfig {
     /// The node's name: printable, without blanks, at most [`NAME_BYTES_MAX`](super::NAME_BYTES_MAX)
     /// bytes. `None`: the host name, see [`NodeConfig::name_or_host`]; with a
     /// [registry](super::RegistryConfig), where it must be unique, a name is required.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = NAME_BYTES_MAX))]
     pub name: Option<String>,
 }
 
@@ -30,7 +33,7 @@ impl NodeConfig {
 }
 
 /// `[shards]`: how many shards the node has, and on which cores.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a section [shards]")]
 pub struct ShardsConfig {
     /// The CPUs to work on; default [`Cpus::Auto`]. One shard each, always inside the set that the
@@ -43,10 +46,13 @@ pub struct ShardsConfig {
     /// How long a shard polls busily before it parks; default 0 (park at once), at most
     /// [`SPIN_MAX`](super::SPIN_MAX). 50 to 100 us shorten the tail and cost a hot core.
     #[serde(with = "quantity::duration")]
+    #[schemars(schema_with = "schema::spin")]
     pub spin: Duration,
     /// Messages that one shard may have waiting for another, and foreign threads for a shard; default
     /// 1024, 1 to [`INBOX_MAX`](super::INBOX_MAX). Memory is taken at the start, for each pair of
     /// shards.
+    #[serde(serialize_with = "quantity::whole")]
+    #[schemars(range(min = 1, max = INBOX_MAX))]
     pub inbox: usize,
 }
 
@@ -57,18 +63,20 @@ impl Default for ShardsConfig {
 }
 
 /// `[ring]`: how topics are spread over the clusters. All nodes must agree on it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a section [ring]")]
 pub struct RingConfig {
     /// Which ring; default [`RingMode::Croupier`].
     pub mode: RingMode,
     /// The seed of the ring's hash; default 0. Another seed moves nearly every topic. TOML holds at
     /// most 2^63 - 1. [`RingMode::Roulette`] has no seed and demands 0.
+    #[serde(serialize_with = "quantity::whole")]
+    #[schemars(range(min = 0, max = i64::MAX))]
     pub seed: u64,
 }
 
 /// Which ring assigns topics to clusters.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RingMode {
     /// The slot table: one load per topic, and only the topics move that must.
@@ -79,20 +87,25 @@ pub enum RingMode {
 }
 
 /// `[[clusters]]`: one gnatsd cluster.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a section [[clusters]]")]
+#[schemars(extend("required" = ["servers"]))]
 pub struct ClusterConfig {
     /// Its identity on the ring: renaming it moves its topics. Unique, printable, without blanks, at
     /// most [`NAME_BYTES_MAX`](super::NAME_BYTES_MAX) bytes. In a file with a single cluster it may be
     /// left out and is `c1`.
+    #[schemars(length(min = 1, max = NAME_BYTES_MAX))]
     pub name: String,
     /// Servers to try, each `nats://host:port`, `host:port` or `host` (port 4222); 1 to
     /// [`SERVERS_MAX`](super::SERVERS_MAX). Each of them is tried; name all that
     /// may be reached.
+    #[serde(serialize_with = "redacted_servers")]
+    #[schemars(schema_with = "schema::servers")]
     pub servers: Vec<String>,
     /// Its share of the topics, relative to the other clusters; default 1,
     /// [`WEIGHT_MIN`](super::WEIGHT_MIN) to [`WEIGHT_MAX`](super::WEIGHT_MAX), rounded to sixteenths.
     /// [`RingMode::Roulette`] demands 1.
+    #[schemars(range(min = WEIGHT_MIN, max = WEIGHT_MAX))]
     pub weight: f64,
 }
 
@@ -128,28 +141,38 @@ impl ClusterConfig {
     }
 }
 
+/// The servers without what may be secret in their addresses.
+fn redacted_servers<S: Serializer>(servers: &[String], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(servers.iter().map(|server| redacted(server)))
+}
+
 /// `[connection]`: how links to the clusters are opened, watched and opened again.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a section [connection]")]
 pub struct ConnectionConfig {
     /// What the node may do; default [`Role::Both`].
     pub role: Role,
     /// How long one attempt may take, from the TCP connect to the server's first PONG; default 2 s.
     #[serde(with = "quantity::duration")]
+    #[schemars(schema_with = "schema::wait")]
     pub connect_timeout: Duration,
     /// How long a subscribe waits for the server's confirmation, a reconnect included; default 2 s.
     #[serde(with = "quantity::duration")]
+    #[schemars(schema_with = "schema::wait")]
     pub subscribe_timeout: Duration,
     /// Time between two PINGs of a quiet link; default 2 s. A dead server is noticed after about
     /// `ping_interval * (max_pings_out + 1)`.
     #[serde(with = "quantity::duration")]
+    #[schemars(schema_with = "schema::wait")]
     pub ping_interval: Duration,
     /// Unanswered PINGs before the link is given up; default 2, 1 to
     /// [`PINGS_OUT_MAX`](super::PINGS_OUT_MAX).
+    #[schemars(range(min = 1, max = PINGS_OUT_MAX))]
     pub max_pings_out: u32,
     /// `TCP_USER_TIMEOUT`: how long sent bytes may stay unacknowledged; default 5 s. Whole
     /// milliseconds, at least one.
     #[serde(with = "quantity::duration")]
+    #[schemars(schema_with = "schema::wait")]
     pub user_timeout: Duration,
     /// The pauses between attempts.
     pub reconnect: ReconnectConfig,
@@ -170,7 +193,7 @@ impl Default for ConnectionConfig {
 }
 
 /// What a node may do on its clusters.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Publish and subscribe.
@@ -197,14 +220,16 @@ impl Role {
 }
 
 /// `connection.reconnect`: pauses between attempts, with full jitter and without end.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a table such as { base = \"10ms\", max = \"5s\" }")]
 pub struct ReconnectConfig {
     /// The upper bound of the first pause; it doubles with each failure; default 10 ms.
     #[serde(with = "quantity::duration")]
+    #[schemars(schema_with = "schema::wait")]
     pub base: Duration,
     /// The upper bound of every pause; default 5 s, not below `base`.
     #[serde(with = "quantity::duration")]
+    #[schemars(schema_with = "schema::wait")]
     pub max: Duration,
 }
 
@@ -215,12 +240,13 @@ impl Default for ReconnectConfig {
 }
 
 /// `[limits]`: the bound of every buffer and wait.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a section [limits]")]
 pub struct LimitsConfig {
     /// Bytes that may wait for one link of one shard; default 8 MiB, at least 1. A publish beyond it is
     /// `Busy`. The memory is taken when it is needed.
     #[serde(with = "quantity::size")]
+    #[schemars(schema_with = "schema::buffer")]
     pub publish_buffer: usize,
     /// What may wait in one subscription.
     pub subscriber_queue: QueueLimits,
@@ -229,12 +255,15 @@ pub struct LimitsConfig {
     /// The largest payload to publish, headers included, in bytes; default 1 MiB, at most
     /// [`PAYLOAD_BYTES_MAX`](super::PAYLOAD_BYTES_MAX). The server's own limit holds too.
     #[serde(with = "quantity::size")]
+    #[schemars(schema_with = "schema::payload")]
     pub max_payload: usize,
     /// How long a request waits for its reply when the call names no time; default 1 s.
     #[serde(with = "quantity::duration")]
+    #[schemars(schema_with = "schema::wait")]
     pub request_timeout: Duration,
     /// How long a drain may take before what still waits is cancelled; default 10 s.
     #[serde(with = "quantity::duration")]
+    #[schemars(schema_with = "schema::wait_or_none")]
     pub drain_timeout: Duration,
 }
 
@@ -252,13 +281,16 @@ impl Default for LimitsConfig {
 }
 
 /// `limits.subscriber_queue`: the bounds of one subscription's queue; the first reached counts.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a table such as { messages = 65536, bytes = \"64MiB\" }")]
 pub struct QueueLimits {
     /// Messages; default 65536, at least 1.
+    #[serde(serialize_with = "quantity::whole")]
+    #[schemars(range(min = 1, max = i64::MAX))]
     pub messages: usize,
     /// Bytes of memory that they hold; default 64 MiB, at least 1.
     #[serde(with = "quantity::size")]
+    #[schemars(schema_with = "schema::buffer")]
     pub bytes: usize,
 }
 
@@ -269,7 +301,7 @@ impl Default for QueueLimits {
 }
 
 /// What a full subscription does with the next message. Each drop is counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SlowSubscriberPolicy {
     /// Drops the message that arrives.
