@@ -3,6 +3,11 @@
 mod address;
 mod cpus;
 mod error;
+mod layers;
+#[cfg(test)]
+mod layers_tests;
+mod origin;
+mod overrides;
 mod parse;
 mod peer_address;
 mod quantity;
@@ -11,6 +16,7 @@ mod registry;
 mod registry_tests;
 mod schema;
 mod section;
+mod sources;
 mod suggest;
 #[cfg(test)]
 mod tests;
@@ -21,12 +27,15 @@ pub use self::{
     address::{InvalidServerAddress, ServerAddress},
     cpus::{CPU_MAX, Cpus, InvalidCpus},
     error::{ConfigError, Place, Problem},
+    origin::{Origin, Origins},
+    overrides::{OVERRIDE_BYTES_MAX, OVERRIDES_MAX},
     peer_address::{InvalidPeerAddress, PeerAddress},
     registry::RegistryConfig,
     section::{
         ClusterConfig, ConnectionConfig, LimitsConfig, NodeConfig, QueueLimits, ReconnectConfig, RingConfig,
         RingMode, Role, ShardsConfig, SlowSubscriberPolicy,
     },
+    sources::{Loaded, Sources},
     validate::{
         CLUSTERS_MAX, INBOX_MAX, NAME_BYTES_MAX, PAYLOAD_BYTES_MAX, PINGS_OUT_MAX, SERVERS_MAX, SPIN_MAX,
         WAIT_MAX, WEIGHT_MAX, WEIGHT_MIN,
@@ -80,7 +89,9 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads and checks a TOML file.
+    /// Reads and checks a TOML file, and nothing else; [`Sources`] has the environment and `--set` as well.
+    ///
+    /// Relative paths in the file are relative to its folder.
     ///
     /// # Errors
     ///
@@ -117,6 +128,6 @@ impl FromStr for Config {
     type Err = ConfigError;
 
     fn from_str(text: &str) -> Result<Self, ConfigError> {
-        parse::from_text(error::STRING_SOURCE, text)
+        parse::from_text(text)
     }
 }

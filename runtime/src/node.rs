@@ -16,7 +16,7 @@ use signal_hook::{
 
 use crate::{
     BoxError, Error, NodeHandle, Result, Shard,
-    config::{ClusterConfig, Config, Cpus, RegistryConfig, RingMode},
+    config::{ClusterConfig, Config, Cpus, RegistryConfig, RingMode, Sources},
     mesh::mesh,
     node_shared::{NodeShared, ShardPort},
     probe::{self, Demand},
@@ -49,13 +49,23 @@ impl Node {
         Builder { config: Config::default(), preempt_timer: None }
     }
 
-    /// A builder of a node as a TOML file says.
+    /// A builder of a node as a TOML file says, and over it the environment: `CROUPIER_REGISTRY__HEARTBEAT=50ms`
+    /// sets `registry.heartbeat`. [`Config::from_path`] reads the file alone.
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] names the file, the line and the column.
+    /// [`Error::Config`] names the file with line and column, or the variable.
     pub fn from_toml(path: impl AsRef<Path>) -> Result<Builder> {
-        Ok(Node::builder().config(Config::from_path(path)?))
+        Node::from_sources(&Sources::new().file(path.as_ref()).environment())
+    }
+
+    /// A builder of a node as these sources say: a program with `--set` of its own has them in here.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] names the file with line and column, the variable or the `--set`.
+    pub fn from_sources(sources: &Sources) -> Result<Builder> {
+        Ok(Node::builder().config(sources.load()?.config))
     }
 
     /// What other threads use.

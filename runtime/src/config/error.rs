@@ -2,6 +2,8 @@
 
 use std::{fmt, io, ops::Range, path::PathBuf};
 
+use super::origin::Origin;
+
 /// What a configuration parsed from a string is called in its errors.
 pub(crate) const STRING_SOURCE: &str = "<string>";
 
@@ -58,9 +60,10 @@ pub enum ConfigError {
     /// Values that are well formed but cannot work, all of them.
     #[error("{}", display_all(origin, problems))]
     Invalid {
-        /// The file, `<string>`, or `configuration` for one built in code.
+        /// The file, `<string>`, or `configuration` for one without a file.
         origin: String,
-        /// What is wrong, at least one: from top to bottom in a text, else in the order of the sections.
+        /// What is wrong, at least one: from top to bottom in the file, then what comes from elsewhere; in code
+        /// in the order of the sections.
         problems: Vec<Problem>,
     },
 }
@@ -98,8 +101,11 @@ pub struct Problem {
     pub message: String,
     /// What to do.
     pub remedy: Option<String>,
-    /// Where it stands; `None` in a configuration built in code, or when a setting is missing.
+    /// Where it stands in the file; `None` in a configuration built in code, when a setting is missing, or when
+    /// it comes from elsewhere.
     pub place: Option<Place>,
+    /// The environment's variable or the `--set` that it comes from, if from one.
+    pub from: Option<Origin>,
     excerpt: Option<Excerpt>,
 }
 
@@ -110,6 +116,7 @@ impl Problem {
             message: redacted(&message.into()),
             remedy: Some(remedy.into()),
             place: None,
+            from: None,
             excerpt: None,
         }
     }
@@ -126,8 +133,20 @@ impl Problem {
         Self { place: Some(place), excerpt: Some(excerpt), ..self }
     }
 
+    /// Adds where it stands in what a setting comes from.
+    #[must_use]
+    pub(crate) fn within(self, text: &Text, span: Range<usize>) -> Self {
+        match &text.origin {
+            Origin::File { .. } | Origin::Default => self.at(&text.text, span),
+            origin => {
+                let (_, excerpt) = locate(&text.text, span);
+                Self { from: Some(origin.clone()), excerpt: Some(excerpt), ..self }
+            }
+        }
+    }
+
     fn display(&self, origin: &str) -> impl fmt::Display + '_ {
-        let origin = origin.to_owned();
+        let origin = self.from.as_ref().map_or_else(|| origin.to_owned(), Origin::to_string);
         fmt_fn(move |f| {
             f.write_str(&origin)?;
             if let Some(Place { line, column }) = self.place {
@@ -137,9 +156,9 @@ impl Problem {
                 write!(f, ": {}", self.key)?;
             }
             write!(f, ": {}", self.message)?;
-            if let (Some(place), Some(excerpt)) = (self.place, &self.excerpt) {
-                let Excerpt { line, carets_start, carets } = excerpt;
-                write!(f, "\n{:5} |\n{:5} | {line}\n{:5} | ", "", place.line, "")?;
+            if let Some(Excerpt { line, carets_start, carets }) = &self.excerpt {
+                let number = self.place.map(|place| place.line.to_string()).unwrap_or_default();
+                write!(f, "\n{:5} |\n{number:>5} | {line}\n{:5} | ", "", "")?;
                 write!(f, "{:carets_start$}{:^<carets$}", "", "")?;
             }
             if let Some(remedy) = &self.remedy {
@@ -148,6 +167,21 @@ impl Problem {
             Ok(())
         })
     }
+}
+
+/// A text that settings come from, and what it is called.
+#[derive(Clone, Debug)]
+pub(crate) struct Text {
+    pub(crate) origin: Origin,
+    pub(crate) text: String,
+}
+
+/// Line and column of a byte in a text.
+pub(crate) fn place_of(text: &str, at: usize) -> Place {
+    let at = text.floor_char_boundary(at.min(text.len()));
+    let line_start = text[..at].rfind('\n').map_or(0, |found| found + 1);
+    let line = text[..line_start].matches('\n').count() + 1;
+    Place { line, column: text[line_start..at].chars().count() + 1 }
 }
 
 /// The line of a problem as it is shown: redacted, clipped, without control characters.

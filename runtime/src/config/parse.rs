@@ -1,17 +1,21 @@
-//! From TOML text to a configuration that has been checked, or to errors with their place.
+//! From texts to a configuration that has been checked, or to errors with their place.
 
-use std::{fs::File, io::Read, ops::Range, path::Path};
+use std::{ffi::OsString, fs::File, io::Read, ops::Range, path::Path};
 
 use serde::Deserialize;
+use serde_json::Value;
 use toml::{
     Spanned,
     de::{DeTable, DeValue, Deserializer},
 };
 
 use super::{
-    Config,
-    error::{ConfigError, Problem},
-    suggest, validate,
+    Config, Loaded,
+    error::{CODE_SOURCE, ConfigError, Place, Problem, STRING_SOURCE, Text},
+    layers::{self, Layers},
+    origin::Origin,
+    overrides::{self, Override},
+    schema, suggest, validate,
 };
 
 /// The longest file that is read, in bytes: far above 256 clusters with all their servers.
@@ -21,9 +25,38 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 const VERSION: &str = "1";
 
 /// The name of the only cluster of a file that names none.
-const ONLY_CLUSTER_NAME: &str = "c1";
+pub(super) const ONLY_CLUSTER_NAME: &str = "c1";
 
 pub(super) fn from_path(path: &Path) -> Result<Config, ConfigError> {
+    load(Some(path), Vec::new(), &[]).map(|loaded| loaded.config)
+}
+
+pub(super) fn from_text(text: &str) -> Result<Config, ConfigError> {
+    let name = STRING_SOURCE.to_owned();
+    let origin = Origin::File { name, place: START };
+    merged(Some(&Text { origin, text: text.to_owned() }), None, &[], &Value::Null).map(|loaded| loaded.config)
+}
+
+/// Reads a file, and puts variables and assignments over it.
+pub(super) fn load(
+    path: Option<&Path>,
+    variables: Vec<(OsString, OsString)>,
+    assignments: &[String],
+) -> Result<Loaded, ConfigError> {
+    let file = path.map(read).transpose()?;
+    let schema = schema::schema();
+    let sections = schema.get("properties").and_then(Value::as_object);
+    let sections: Vec<String> = sections.into_iter().flat_map(|sections| sections.keys().cloned()).collect();
+    let mut overrides = overrides::from_variables(variables, &sections)?;
+    overrides.extend(overrides::from_assignments(assignments)?);
+    let folder = path.and_then(Path::parent);
+    merged(file.as_ref(), folder, &overrides, &schema)
+}
+
+/// Where every text begins.
+const START: Place = Place { line: 1, column: 1 };
+
+fn read(path: &Path) -> Result<Text, ConfigError> {
     let read_error = |source| ConfigError::Read { path: path.to_owned(), source };
     let mut bytes = Vec::new();
     File::open(path)
@@ -32,49 +65,73 @@ pub(super) fn from_path(path: &Path) -> Result<Config, ConfigError> {
     if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(ConfigError::TooLong { path: path.to_owned(), bytes_max: FILE_BYTES_MAX });
     }
-    let origin = path.display().to_string();
+    let name = path.display().to_string();
     match String::from_utf8(bytes) {
-        Ok(text) => from_text(&origin, &text),
+        Ok(text) => Ok(Text { origin: Origin::File { name, place: START }, text }),
         Err(error) => {
             let at = error.utf8_error().valid_up_to();
             // Only what stands before the bad byte, so that positions are those of the file.
             let text = String::from_utf8_lossy(&error.as_bytes()[..at]).into_owned();
             let problem = Problem::new("", "the file is not UTF-8 from here on", "save it as UTF-8");
-            Err(ConfigError::Form { origin, problem: Box::new(problem.at(&text, at..at)) })
+            Err(ConfigError::Form { origin: name, problem: Box::new(problem.at(&text, at..at)) })
         }
     }
 }
 
-pub(super) fn from_text(origin: &str, text: &str) -> Result<Config, ConfigError> {
-    let form = |problem| ConfigError::Form { origin: origin.to_owned(), problem: Box::new(problem) };
-    let mut table = DeTable::parse(text).map_err(|error| form(from_toml(text, &error)))?;
-    if let Some(problem) = check_version(text, table.get_ref()) {
-        return Err(form(problem));
-    }
+fn merged(
+    file: Option<&Text>,
+    folder: Option<&Path>,
+    overrides: &[Override],
+    schema: &Value,
+) -> Result<Loaded, ConfigError> {
+    let layers = Layers::new(file, overrides);
+    let name = match file.map(|file| &file.origin) {
+        Some(Origin::File { name, .. }) => name.as_str(),
+        _ => CODE_SOURCE,
+    };
+    let form = |problem| ConfigError::Form { origin: name.to_owned(), problem: Box::new(problem) };
+    let mut table = match file {
+        Some(file) => {
+            let mut table =
+                DeTable::parse(&file.text).map_err(|error| form(from_toml(&layers, &error)))?.into_inner();
+            if let Some(problem) = check_version(&file.text, &table) {
+                return Err(form(problem));
+            }
+            table.remove("version");
+            if let Some(folder) = folder {
+                layers::resolve_files(&mut table, schema, folder);
+            }
+            table
+        }
+        None => DeTable::new(),
+    };
+    layers.merge(&mut table, overrides, schema)?;
     let places = table.clone();
-    table.get_mut().remove("version");
-    let mut config =
-        Config::deserialize(Deserializer::from(table)).map_err(|error| form(from_toml(text, &error)))?;
+    let whole = 0..file.map_or(0, |file| file.text.len());
+    let deserializer = Deserializer::from(Spanned::new(whole, table));
+    let mut config = Config::deserialize(deserializer).map_err(|error| form(from_toml(&layers, &error)))?;
 
     // With several clusters a default by position would move topics when one is inserted.
     if let [only] = config.clusters.as_mut_slice()
         && only.name.is_empty()
-        && find(places.get_ref(), "clusters[0].name").is_none()
+        && find(&places, "clusters[0].name").is_none()
     {
         only.name = ONLY_CLUSTER_NAME.to_owned();
     }
 
     let problems = validate::problems(&config, validate::allowed_cpus().as_deref());
     if problems.is_empty() {
-        return Ok(config);
+        let origins = layers.origins(&places);
+        return Ok(Loaded { config, origins });
     }
-    let located = problems.into_iter().map(|problem| match place_of(places.get_ref(), &problem.key) {
-        Some(span) => problem.at(text, span),
-        None => problem,
+    let located = problems.into_iter().map(|problem| match span_of(&places, &problem.key) {
+        Some(span) => (Some(span.start), layers.locate(problem, span)),
+        None => (None, problem),
     });
-    let mut problems: Vec<Problem> = located.collect();
-    problems.sort_by_key(|problem| problem.place);
-    Err(ConfigError::Invalid { origin: origin.to_owned(), problems })
+    let mut located: Vec<(Option<usize>, Problem)> = located.collect();
+    located.sort_by_key(|(start, _)| *start);
+    let problems = located.into_iter().map(|(_, problem)| problem).collect();
+    Err(ConfigError::Invalid { origin: name.to_owned(), problems })
 }
 
 /// What is wrong with the version, if anything.
@@ -93,12 +150,12 @@ fn check_version(text: &str, table: &DeTable<'_>) -> Option<Problem> {
 }
 
 /// A problem that the TOML reader or a value's own reader has found.
-fn from_toml(text: &str, error: &toml::de::Error) -> Problem {
+fn from_toml(layers: &Layers<'_>, error: &toml::de::Error) -> Problem {
     let message = error.message().trim().replace('\n', "; ");
     let mut problem = Problem::plain("", message.as_str());
     problem.remedy = remedy_for(&message);
     match error.span() {
-        Some(span) => problem.at(text, span),
+        Some(span) => layers.locate(problem, span),
         None => problem,
     }
 }
@@ -119,7 +176,7 @@ fn remedy_for(message: &str) -> Option<String> {
 }
 
 /// Where a setting stands, or else the section that lacks it.
-fn place_of(table: &DeTable<'_>, key: &str) -> Option<Range<usize>> {
+fn span_of(table: &DeTable<'_>, key: &str) -> Option<Range<usize>> {
     let mut key = key;
     loop {
         if let Some(span) = find(table, key) {
