@@ -66,6 +66,8 @@ pub(crate) const HELP: &str = "\
 croupier: the load test of Croupier
 
 usage: croupier [run [pubsub|registry|calls]] [options]
+       croupier check NODE.TOML [--set KEY=VALUE ..]
+       croupier config show [NODE.TOML] [--set KEY=VALUE ..] [--origin]
        croupier config schema
 
 pubsub, the default: starts three local gnatsd clusters, publishes to many topics at a fixed
@@ -110,7 +112,14 @@ all of them
   --json PATH             the report as JSON; - for standard output alone
   --help, --version
 
-config schema: the JSON Schema of node.toml, for editors.
+a node's configuration
+  check                   whether a node can run so: every mistake with its place and remedy, and
+                          whether the files that are named can be read
+  config show             what the file, the environment and --set come to, defaults included
+  config schema           the JSON Schema of node.toml, for editors
+  --set KEY=VALUE         over the file and the environment: registry.heartbeat=50ms,
+                          clusters.c1.weight=2; may be repeated
+  --origin                where each setting comes from
 
 nats-server is looked for in $NATS_SERVER, in PATH, in /usr/sbin and in
 target/nats-server/; if there is none, it is fetched with pip.
@@ -122,7 +131,7 @@ exit codes
 ";
 
 /// Every option of every scenario.
-const OPTIONS: [&str; 20] = [
+const OPTIONS: [&str; 22] = [
     "--rate",
     "--warmup",
     "--duration",
@@ -141,11 +150,13 @@ const OPTIONS: [&str; 20] = [
     "--timeout",
     "--fault",
     "--json",
+    "--set",
+    "--origin",
     "--help",
     "--version",
 ];
 
-const COMMANDS: &str = "run, config";
+const COMMANDS: &str = "run, check, config";
 const SCENARIOS: &str = "pubsub, registry, calls";
 
 /// Reads the arguments, without the program's name.
@@ -155,6 +166,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
         None => Ok(Command::RunPubsub(RunOptions::default())),
         Some(Arg::Value(word)) if word == "run" => parse_run(&mut parser),
         Some(Arg::Value(word)) if word == "config" => config_command::parse(&mut parser),
+        Some(Arg::Value(word)) if word == "check" => config_command::parse_check(&mut parser),
         Some(Arg::Value(word)) if word == WORKER_COMMAND => parse_worker(&mut parser),
         Some(Arg::Value(word)) => Err(unknown_word("command", &word, COMMANDS)),
         Some(argument) => match option_name(&argument)? {
@@ -443,7 +455,7 @@ mod tests {
 
     #[test]
     fn unknown_words_are_told_the_known_ones() {
-        assert!(complaint("walk").contains("known: run, config"));
+        assert!(complaint("walk").contains("known: run, check, config"));
         assert!(complaint("run pubsubs").contains("known: pubsub"));
         assert!(complaint("run registry calls").contains("known: pubsub, registry, calls"));
         assert!(complaint("run pubsub pubsub").contains("known: pubsub"));

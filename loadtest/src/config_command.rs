@@ -1,8 +1,12 @@
-//! `croupier config`: what `node.toml` may say.
+//! `croupier config` and `croupier check`: what `node.toml` may say, what it comes to, and whether a node can run so.
 
+use std::fmt::Display;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use lexopt::{Arg, Parser};
+use croupier::config::{Config, ConfigError, Cpus, Loaded, Sources};
+use croupier::probe;
+use lexopt::{Arg, Parser, ValueExt};
 
 use crate::cli::{Command, UsageError, option_name, unknown_word};
 use crate::console::Console;
@@ -12,32 +16,200 @@ use crate::console::Console;
 pub(crate) enum ConfigCommand {
     /// The JSON Schema of `node.toml`.
     Schema,
+    /// The configuration that a node would have, with the origin of each setting if asked for.
+    Show { sources: GivenSources, origins: bool },
+    /// Whether a node could run so.
+    Check { sources: GivenSources },
 }
 
-const COMMANDS: &str = "schema";
+/// What the configuration is read from, beside the environment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct GivenSources {
+    pub(crate) file: Option<PathBuf>,
+    pub(crate) assignments: Vec<String>,
+}
+
+impl GivenSources {
+    fn load(&self) -> Result<Loaded, ConfigError> {
+        let sources = self.file.iter().fold(Sources::new().environment(), Sources::file);
+        self.assignments.iter().fold(sources, Sources::set).load()
+    }
+}
+
+/// The status of a configuration that is refused, as sysexits.h has it.
+const CONFIGURATION: u8 = 78;
+
+const COMMANDS: &str = "show, schema";
 
 /// Reads what stands after `croupier config`.
 pub(crate) fn parse(parser: &mut Parser) -> Result<Command, UsageError> {
-    let mut command = None;
+    let word = match parser.next()? {
+        Some(Arg::Value(word)) => word,
+        Some(option) => return answer_or_refuse(&option, "config"),
+        None => return Err(unknown_word("command after config", "".as_ref(), COMMANDS)),
+    };
+    let is_show = word == "show";
+    if !is_show && word != "schema" {
+        return Err(unknown_word("command after config", &word, COMMANDS));
+    }
+    let mut sources = GivenSources::default();
+    let mut origins = false;
     while let Some(argument) = parser.next()? {
         match argument {
-            Arg::Value(word) if word == "schema" && command.is_none() => {
-                command = Some(ConfigCommand::Schema);
-            }
-            Arg::Value(word) => return Err(unknown_word("command after config", &word, COMMANDS)),
+            Arg::Value(path) if is_show && sources.file.is_none() => sources.file = Some(path.into()),
+            Arg::Value(word) => return Err(unknown_word("word", &word, "one file at most")),
             option => match option_name(&option)? {
-                "--help" => return Ok(Command::Help),
-                "--version" => return Ok(Command::Version),
-                option => return Err(UsageError::OtherScenario { option, scenario: "config" }),
+                "--set" if is_show => sources.assignments.push(parser.value()?.string()?),
+                "--origin" if is_show => origins = true,
+                _ => return answer_or_refuse(&option, if is_show { "config show" } else { "config schema" }),
             },
         }
     }
-    command.map(Command::Config).ok_or_else(|| unknown_word("command after config", "".as_ref(), COMMANDS))
+    Ok(Command::Config(if is_show {
+        ConfigCommand::Show { sources, origins }
+    } else {
+        ConfigCommand::Schema
+    }))
+}
+
+/// Reads what stands after `croupier check`.
+pub(crate) fn parse_check(parser: &mut Parser) -> Result<Command, UsageError> {
+    let mut sources = GivenSources::default();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Arg::Value(path) if sources.file.is_none() => sources.file = Some(path.into()),
+            Arg::Value(word) => return Err(unknown_word("word", &word, "one file")),
+            option => match option_name(&option)? {
+                "--set" => sources.assignments.push(parser.value()?.string()?),
+                _ => return answer_or_refuse(&option, "check"),
+            },
+        }
+    }
+    if sources.file.is_none() {
+        return Err(unknown_word("file", "".as_ref(), "croupier check node.toml"));
+    }
+    Ok(Command::Config(ConfigCommand::Check { sources }))
+}
+
+fn answer_or_refuse(option: &Arg<'_>, scenario: &'static str) -> Result<Command, UsageError> {
+    match option_name(option)? {
+        "--help" => Ok(Command::Help),
+        "--version" => Ok(Command::Version),
+        option => Err(UsageError::OtherScenario { option, scenario }),
+    }
 }
 
 pub(crate) fn run(command: &ConfigCommand) -> ExitCode {
     match command {
-        ConfigCommand::Schema => Console::Stdout.write(croupier::Config::schema_json()),
+        ConfigCommand::Schema => Console::Stdout.write(Config::schema_json()),
+        ConfigCommand::Show { sources, origins } => match sources.load() {
+            Ok(loaded) if *origins => Console::Stdout.write(loaded.to_toml_with_origins()),
+            Ok(loaded) => Console::Stdout.write(loaded.config.to_toml()),
+            Err(error) => return refuse(&error),
+        },
+        ConfigCommand::Check { sources } => return check(sources),
     }
     ExitCode::SUCCESS
+}
+
+fn check(sources: &GivenSources) -> ExitCode {
+    let config = match sources.load() {
+        Ok(loaded) => loaded.config,
+        Err(error) => return refuse(&error),
+    };
+    let mut is_fatal = false;
+    for finding in config.check_files() {
+        is_fatal |= finding.is_fatal();
+        let weight = if finding.is_fatal() { "error" } else { "warning" };
+        Console::Stderr.line(format_args!("croupier: {weight}: {finding}"));
+    }
+    if let Some(warning) = crowded(&config) {
+        Console::Stderr.line(format_args!("croupier: warning: {warning}"));
+    }
+    if is_fatal {
+        return ExitCode::from(CONFIGURATION);
+    }
+    Console::Stdout.line(summary(&config));
+    ExitCode::SUCCESS
+}
+
+/// What validation lets pass because tests want it, and a node in operation does not.
+fn crowded(config: &Config) -> Option<String> {
+    let allowed = probe::allowed_cpus().ok()?.len();
+    let shards = config.shards.cpus.shards(allowed);
+    let over = matches!(config.shards.cpus, Cpus::Count(_)) && shards > allowed;
+    over.then(|| format!("shards.cpus: {shards} shards share the {allowed} CPUs that this process may use"))
+}
+
+fn summary(config: &Config) -> String {
+    let allowed = probe::allowed_cpus().map_or(1, |cpus| cpus.len());
+    let servers: usize = config.clusters.iter().map(|cluster| cluster.servers.len()).sum();
+    let registry = match &config.registry {
+        Some(registry) => format!("registry {:?}, {}", registry.cluster, count(registry.seeds.len(), "seed")),
+        None => "no registry but its own".to_owned(),
+    };
+    format!(
+        "fine: node {:?}, {}, {}, {}, {registry}",
+        config.node.name_or_host(),
+        count(config.shards.cpus.shards(allowed), "shard"),
+        count(config.clusters.len(), "cluster"),
+        count(servers, "server"),
+    )
+}
+
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+fn refuse(error: &dyn Display) -> ExitCode {
+    Console::Stderr.line(format_args!("croupier: {error}"));
+    ExitCode::from(CONFIGURATION)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use super::*;
+
+    fn parse_line(line: &str) -> Result<Command, UsageError> {
+        crate::cli::parse(line.split_ascii_whitespace().map(OsString::from))
+    }
+
+    #[test]
+    fn the_commands_hear_their_options() {
+        let sources = |file: Option<&str>, assignments: &[&str]| GivenSources {
+            file: file.map(PathBuf::from),
+            assignments: assignments.iter().map(|&one| one.to_owned()).collect(),
+        };
+        for (line, expected) in [
+            ("config schema", ConfigCommand::Schema),
+            ("config show", ConfigCommand::Show { sources: sources(None, &[]), origins: false }),
+            (
+                "config show --set a.b=1 n.toml --origin --set=c.d=2",
+                ConfigCommand::Show { sources: sources(Some("n.toml"), &["a.b=1", "c.d=2"]), origins: true },
+            ),
+            (
+                "check n.toml --set a.b=1",
+                ConfigCommand::Check { sources: sources(Some("n.toml"), &["a.b=1"]) },
+            ),
+        ] {
+            assert_eq!(parse_line(line).expect(line), Command::Config(expected));
+        }
+        assert_eq!(parse_line("config show --help").expect("known"), Command::Help);
+        for (line, part) in [
+            ("config", "known: show, schema"),
+            ("config shwo", "known: show, schema"),
+            ("config --rate 5", "no option of config"),
+            ("config schema --set a=1", "no option of config schema"),
+            ("config show --orign", "did you mean --origin?"),
+            ("config show a b", "one file"),
+            ("check", "croupier check node.toml"),
+            ("check n.toml --rate 5", "no option of check"),
+            ("run --set a=1", "no option of pubsub"),
+        ] {
+            let shown = parse_line(line).expect_err(line).to_string();
+            assert!(shown.contains(part), "{line}: {shown}");
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -28,7 +29,7 @@ fn a_wrong_command_line_is_exit_code_2_with_the_nearest_right_option() {
     check_usage(&["run", "--size", "47"], "48");
     check_usage(&["run", "--rate"], "--rate");
     check_usage(&["run", "--duration", "10"], "unit");
-    check_usage(&["walk"], "known: run");
+    check_usage(&["walk"], "known: run, check, config");
     check_usage(&["run", "nonsense"], "known: pubsub, registry, calls");
     check_usage(&["run", "registry", "--topics", "5"], "no option of registry");
     check_usage(&["run", "registry", "--fault", "3s kill n9"], "n1 to n3");
@@ -43,8 +44,50 @@ fn the_schema_for_editors_is_the_one_in_the_repository() {
     let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../runtime/node.schema.json");
     let written = fs::read_to_string(&file).expect("runtime/node.schema.json is readable");
     assert!(String::from_utf8_lossy(&output.stdout) == written, "{} is not current", file.display());
-    check_usage(&["config"], "known: schema");
-    check_usage(&["config", "schame"], "known: schema");
+}
+
+#[test]
+fn a_configuration_is_checked_and_shown() {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("check-{}", std::process::id()));
+    fs::create_dir_all(&folder).expect("a folder");
+    let path = folder.join("node.toml");
+    let file = path.to_str().expect("a plain path");
+    let text = "version = 1\n[node]\nname = \"n1\"\n[[clusters]]\nservers = [\"nats://a:1\"]\n[registry]\n\
+        cluster = \"prod\"\nsecret_files = [\"secret\"]\n";
+    fs::write(&path, text).expect("a file");
+    let stderr = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();
+    let stdout = |output: &Output| String::from_utf8_lossy(&output.stdout).into_owned();
+
+    // The secret's file is not there yet.
+    let output = croupier(&["check", file]);
+    assert_eq!(output.status.code(), Some(78), "{output:?}");
+    assert!(stderr(&output).contains("registry.secret_files[0]"), "{output:?}");
+    assert!(stderr(&output).contains("cannot be read: No such file"), "{output:?}");
+
+    fs::write(folder.join("secret"), "canary-0123456789").expect("a file");
+    fs::set_permissions(folder.join("secret"), PermissionsExt::from_mode(0o644)).expect("a mode");
+    let output = croupier(&["check", file, "--set", "shards.cpus=1"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(stderr(&output).contains("warning: registry.secret_files[0]"), "{output:?}");
+    assert!(stdout(&output).starts_with("fine: node \"n1\", 1 shard, 1 cluster, 1 server"), "{output:?}");
+
+    let output = croupier(&["config", "show", file, "--origin", "--set", "registry.heartbeat=50ms"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let shown = stdout(&output);
+    let line =
+        |start: &str| shown.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{shown}"));
+    assert!(line("heartbeat = \"50ms\"").ends_with("# --set registry.heartbeat"), "{shown}");
+    assert!(line("suspect_after = \"1s\"").ends_with("# default"), "{shown}");
+    assert!(line("servers = ").ends_with("node.toml:5:11"), "{shown}");
+    assert!(!shown.contains("canary"), "{shown}");
+
+    let wrong = ["check", file, "--set", "registry.heartbeat=1ms", "--set", "node.name=a b"];
+    let output = croupier(&wrong);
+    assert_eq!(output.status.code(), Some(78), "{output:?}");
+    assert!(stderr(&output).contains("--set registry.heartbeat: registry.heartbeat: is 1ms"), "{output:?}");
+    assert!(stderr(&output).contains("--set node.name: node.name: "), "{output:?}");
+    assert_eq!(output.stdout, b"");
+    fs::remove_dir_all(&folder).expect("the folder is gone");
 }
 
 #[test]

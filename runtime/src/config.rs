@@ -3,6 +3,7 @@
 mod address;
 mod cpus;
 mod error;
+mod file_check;
 mod layers;
 #[cfg(test)]
 mod layers_tests;
@@ -16,6 +17,7 @@ mod registry;
 mod registry_tests;
 mod schema;
 mod section;
+mod show;
 mod sources;
 mod suggest;
 #[cfg(test)]
@@ -27,6 +29,7 @@ pub use self::{
     address::{InvalidServerAddress, ServerAddress},
     cpus::{CPU_MAX, Cpus, InvalidCpus},
     error::{ConfigError, Place, Problem},
+    file_check::{FileFault, FileFinding},
     origin::{Origin, Origins},
     overrides::{OVERRIDE_BYTES_MAX, OVERRIDES_MAX},
     peer_address::{InvalidPeerAddress, PeerAddress},

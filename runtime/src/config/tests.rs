@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 
-const FULL: &str = r#"
+pub(super) const FULL: &str = r#"
 version = 1
 
 [node]
