@@ -6,6 +6,7 @@ mod cluster_of_two;
 mod cuts;
 mod dispatch;
 mod faults;
+mod guides;
 mod handlers;
 mod interop;
 mod lifecycle;
