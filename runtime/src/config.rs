@@ -1,6 +1,7 @@
 //! What a node is told: one struct per section of `node.toml`, its defaults, and what it refuses.
 
 mod address;
+mod changes;
 mod cpus;
 mod error;
 mod file_check;
@@ -9,9 +10,13 @@ mod layers;
 mod layers_tests;
 mod origin;
 mod overrides;
+#[cfg(test)]
+mod page;
 mod parse;
 mod peer_address;
 mod quantity;
+#[cfg(test)]
+mod refusals_tests;
 mod registry;
 #[cfg(test)]
 mod registry_tests;
@@ -25,6 +30,7 @@ mod tests;
 mod validate;
 mod validate_registry;
 
+pub(crate) use self::changes::changed_keys;
 pub use self::{
     address::{InvalidServerAddress, ServerAddress},
     cpus::{CPU_MAX, Cpus, InvalidCpus},
@@ -108,7 +114,7 @@ impl Config {
     ///
     /// Beside the words of JSON Schema it has some of its own: `x-unit` says what a quantity is (`bytes` or
     /// `duration`), `x-minimum` and `x-maximum` limit one, and `x-file` marks the name of a file, `secret` of
-    /// one that only the node should be able to read.
+    /// one that only the node should be able to read. `x-reloadable` marks what a running node can change.
     #[must_use]
     pub fn schema_json() -> String {
         schema::schema_json()

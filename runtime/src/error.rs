@@ -5,7 +5,8 @@ use std::{fmt, io, time::Duration};
 use croupier_protocol::SubjectError;
 
 use crate::{
-    CallError, ClusterName, RegistryError, config::ConfigError, probe::ProbeError, testing::LocalClusterError,
+    CallError, ClusterName, RegistryError, ReloadError, config::ConfigError, probe::ProbeError,
+    testing::LocalClusterError,
 };
 
 /// An error of the application, as its closure returns it.
@@ -376,6 +377,9 @@ pub enum Error {
         /// What the kernel said.
         source: io::Error,
     },
+    /// See [`ReloadError`].
+    #[error(transparent)]
+    Reload(#[from] ReloadError),
     /// See [`LocalClusterError`].
     #[error(transparent)]
     LocalCluster(#[from] LocalClusterError),

@@ -41,7 +41,7 @@ impl NodeHandle {
         NodeHandle(node)
     }
 
-    pub(crate) fn shared(&self) -> &NodeShared {
+    pub(crate) fn shared(&self) -> &Arc<NodeShared> {
         &self.0
     }
 
@@ -79,7 +79,7 @@ impl NodeHandle {
         }
         let subject = Subject::literal(topic).map_err(|reason| InvalidTopic::new(topic, reason))?;
         let payload = payload.into();
-        let limit_bytes = self.0.config.limits.max_payload;
+        let limit_bytes = self.0.limits.get().max_payload;
         if payload.len() > limit_bytes {
             let cluster = self.cluster_of(topic);
             return Err(PublishError::PayloadTooLarge { cluster, payload_bytes: payload.len(), limit_bytes });
@@ -315,7 +315,7 @@ impl NodeHandle {
     pub fn drain(&self) -> impl Future<Output = Result<()>> + Send + use<> {
         let node = Arc::clone(&self.0);
         async move {
-            node.request_drain(node.config.limits.drain_timeout);
+            node.request_drain(node.limits.get().drain_timeout);
             node.stopped().await.map_err(|_| Error::Submit(SubmitError::Stopped { shard: 0 }))
         }
     }

@@ -29,6 +29,7 @@ mod cluster_name;
 pub mod config;
 mod error;
 mod handle;
+mod live_limits;
 mod local_notify;
 mod mesh;
 mod message;
@@ -40,6 +41,7 @@ pub mod probe;
 mod receiver;
 mod registry_shard;
 mod registry_start;
+mod reload;
 mod secret;
 mod services;
 mod shard;
@@ -68,6 +70,7 @@ pub use self::{
     node::{Builder, Node},
     payload::Payload,
     registry_shard::RegistryStats,
+    reload::{ReloadError, Reloaded},
     services::{
         Call, CallError, Registry, RegistryError, Service, ServiceEvent, ServiceHandle, ServiceRef,
         ServiceSpec, ServiceType, Services, Watch,

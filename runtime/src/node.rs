@@ -9,8 +9,9 @@ use std::{
 };
 
 use croupier_ring::{ClusterRing, ClusterTable};
+use futures_lite::future::block_on;
 use signal_hook::{
-    consts::{SIGINT, SIGTERM},
+    consts::{SIGHUP, SIGINT, SIGTERM},
     iterator::Signals,
 };
 
@@ -21,6 +22,7 @@ use crate::{
     node_shared::{NodeShared, ShardPort},
     probe::{self, Demand},
     registry_start::RegistryStart,
+    reload::carried,
     shard_life::{self, ShardSeed},
     transport::{ExecutorSettings, IO_MEMORY_BYTES, RING_DEPTH, run_executor},
     watchdog,
@@ -46,7 +48,7 @@ pub struct Node {
 impl Node {
     /// A builder of a node with the default configuration and no clusters yet.
     pub fn builder() -> Builder {
-        Builder { config: Config::default(), preempt_timer: None }
+        Builder { config: Config::default(), read: None, preempt_timer: None }
     }
 
     /// A builder of a node as a TOML file says, and over it the environment: `CROUPIER_REGISTRY__HEARTBEAT=50ms`
@@ -65,7 +67,9 @@ impl Node {
     ///
     /// [`Error::Config`] names the file with line and column, the variable or the `--set`.
     pub fn from_sources(sources: &Sources) -> Result<Builder> {
-        Ok(Node::builder().config(sources.load()?.config))
+        let config = sources.load()?.config;
+        let read = Read { sources: sources.clone(), read: config.clone(), told: config.clone() };
+        Ok(Builder { read: Some(read), ..Node::builder().config(config) })
     }
 
     /// What other threads use.
@@ -119,6 +123,8 @@ impl Drop for Node {
 #[must_use = "a builder does nothing until it runs or starts"]
 pub struct Builder {
     config: Config,
+    /// What the configuration was read from, if from anything.
+    read: Option<Read>,
     preempt_timer: Option<Duration>,
 }
 
@@ -155,6 +161,7 @@ impl Builder {
     /// Replaces the whole configuration. Call it before the methods that change parts of it.
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
+        self.read = None;
         self
     }
 
@@ -172,7 +179,9 @@ impl Builder {
 
     /// Runs the node on threads of its own, calls a clone of `app` once on each shard, and blocks until
     /// all have returned and the node has drained. SIGTERM and SIGINT drain it, a second one ends the
-    /// process at once.
+    /// process at once. If the node was built from a file or other [`Sources`], SIGHUP has them read again
+    /// and their changes applied, see [`NodeHandle::reload`]; what went wrong is logged, and then nothing is
+    /// applied. Sections that were changed in code stay as they are.
     ///
     /// # Errors
     ///
@@ -181,21 +190,31 @@ impl Builder {
     where
         F: AsyncFnOnce(Shard) -> Result<(), BoxError> + Clone + Send + 'static,
     {
-        let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(Error::Signals)?;
+        let read = self.read.clone().map(|read| Read { told: self.config.clone(), ..read });
+        // Without sources there is nothing to read again, and the signal keeps its usual meaning.
+        let caught = if read.is_some() { &[SIGTERM, SIGINT, SIGHUP][..] } else { &[SIGTERM, SIGINT] };
+        let mut signals = Signals::new(caught).map_err(Error::Signals)?;
         let closer = signals.handle();
         let node = self.launch(app, true)?;
         let handle = node.handle();
+        let reload =
+            read.map(|read| read.again_when_told(handle.clone())).transpose().map_err(Error::Signals)?;
         let watching = thread::Builder::new()
             .name("croupier-signal".to_owned())
             .spawn(move || {
                 let mut is_draining = false;
                 for signal in signals.forever() {
+                    if signal == SIGHUP {
+                        // If one waits already, it reads what there is to read.
+                        let _waits = reload.as_ref().map(|reload| reload.try_send(()));
+                        continue;
+                    }
                     if is_draining {
                         std::process::exit(SIGNAL_STATUS + signal);
                     }
                     is_draining = true;
                     let shared = handle.shared();
-                    shared.request_drain(shared.config.limits.drain_timeout);
+                    shared.request_drain(shared.limits.get().drain_timeout);
                 }
             })
             .map_err(Error::Signals);
@@ -224,7 +243,7 @@ impl Builder {
     where
         F: AsyncFnOnce(Shard) -> Result<(), BoxError> + Clone + Send + 'static,
     {
-        let Builder { config, preempt_timer } = self;
+        let Builder { config, preempt_timer, read: _ } = self;
         config.validate()?;
         let allowed = probe::allowed_cpus().unwrap_or_default();
         let cpus = placement(&config, &allowed);
@@ -249,9 +268,9 @@ impl Builder {
         let spin = config.shards.spin;
         let mesh = mesh(cpus.len(), config.shards.inbox);
         let mut start = RegistryStart::new(&config, cpus.len())?;
-        let registry = Arc::clone(&start.shared);
+        let (registry, keys) = (Arc::clone(&start.shared), start.keys());
         let node =
-            Arc::new(NodeShared::new(config, ring, servers, ports, registry, drains_when_all_returned));
+            Arc::new(NodeShared::new(config, ring, servers, ports, registry, keys, drains_when_all_returned));
 
         let (made, all_made) = mpsc::channel();
         let mut threads = Vec::new();
@@ -293,6 +312,37 @@ impl Builder {
             Err(source) => return Err(abandon(&node, threads, Error::Start { shard: 0, source })),
         }
         Ok(Node { handle: NodeHandle::new(node), threads: Mutex::new(threads) })
+    }
+}
+
+/// What a node's configuration was read from.
+#[derive(Clone, Debug)]
+struct Read {
+    sources: Sources,
+    /// What they said.
+    read: Config,
+    /// What the node was told at its start.
+    told: Config,
+}
+
+impl Read {
+    /// A thread that reads the sources again and applies what they say, each time that it is told to, until
+    /// the sender is dropped: a shard that is busy for long keeps no signal waiting.
+    fn again_when_told(self, handle: NodeHandle) -> io::Result<mpsc::SyncSender<()>> {
+        let (tell, told) = mpsc::sync_channel(1);
+        let reload = move || -> Result<()> {
+            let fresh = self.sources.load()?.config;
+            block_on(handle.reload(carried(&self.read, &self.told, fresh)))?;
+            Ok(())
+        };
+        thread::Builder::new().name("croupier-reload".to_owned()).spawn(move || {
+            for () in told {
+                if let Err(error) = reload() {
+                    tracing::error!(%error, "the configuration stays as it was");
+                }
+            }
+        })?;
+        Ok(tell)
     }
 }
 

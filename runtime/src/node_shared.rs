@@ -20,8 +20,11 @@ use crate::{
     cluster_link::{Link, ReconnectGate},
     config::{Config, ServerAddress},
     error::LinkEnd,
+    live_limits::LiveLimits,
     mesh::{Job, Parking},
     registry_shard::Shared,
+    reload::{Running, Settings},
+    secret::KeyRing,
     stats::{LinkCounters, LinkStats, ShardStats, add},
 };
 
@@ -34,6 +37,9 @@ pub(crate) struct NodeShared {
     pub(crate) gates: Vec<ReconnectGate>,
     pub(crate) ports: Vec<ShardPort>,
     pub(crate) registry: Shared,
+    /// What a reload changes, as it is now; the rest is in `config`.
+    pub(crate) limits: LiveLimits,
+    pub(crate) running: Running,
     /// Which configured cluster a server was seen under, by its id and by the addresses that its
     /// cluster gives out.
     identities: Mutex<HashMap<String, usize>>,
@@ -54,6 +60,8 @@ pub(crate) struct ShardPort {
     pub(crate) inbox: async_channel::Sender<Job>,
     /// Word that the node drains, never full: at most one for each call.
     pub(crate) drain: async_channel::Sender<Instant>,
+    /// One place, of which a newer word takes possession.
+    pub(crate) settings: async_channel::Sender<Settings>,
     pub(crate) parking: Parking,
     /// Turns that its tasks have taken; the watchdog looks whether it moves.
     progress: AtomicU64,
@@ -68,17 +76,20 @@ pub(crate) struct ShardPort {
 pub(crate) struct ShardEnds {
     pub(crate) inbox: async_channel::Receiver<Job>,
     pub(crate) drain: async_channel::Receiver<Instant>,
+    pub(crate) settings: async_channel::Receiver<Settings>,
 }
 
 impl ShardPort {
     pub(crate) fn new(clusters: usize, inbox: usize) -> (ShardPort, ShardEnds) {
         let (inbox_in, inbox_out) = async_channel::bounded(inbox);
         let (drain_in, drain_out) = async_channel::unbounded();
+        let (settings_in, settings_out) = async_channel::bounded(1);
         let port = ShardPort {
             links: (0..clusters).map(|_| Arc::default()).collect(),
             task_panics: AtomicU64::new(0),
             inbox: inbox_in,
             drain: drain_in,
+            settings: settings_in,
             parking: Parking::default(),
             progress: AtomicU64::new(0),
             beat: AtomicWaker::new(),
@@ -86,7 +97,7 @@ impl ShardPort {
             stalls: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
         };
-        (port, ShardEnds { inbox: inbox_out, drain: drain_out })
+        (port, ShardEnds { inbox: inbox_out, drain: drain_out, settings: settings_out })
     }
 
     /// Says that a task of the shard has run.
@@ -129,6 +140,7 @@ impl NodeShared {
         servers: Vec<Vec<ServerAddress>>,
         ports: Vec<ShardPort>,
         registry: Shared,
+        keys: Option<KeyRing>,
         drains_when_all_returned: bool,
     ) -> Self {
         NodeShared {
@@ -139,6 +151,8 @@ impl NodeShared {
                 .map(|cluster| ClusterName::from(cluster.name.as_str()))
                 .collect(),
             gates: config.clusters.iter().map(|_| ReconnectGate::new(ports.len())).collect(),
+            limits: LiveLimits::new(&config.limits),
+            running: Running::new(config.clone(), keys),
             config: Arc::new(config),
             ring,
             servers,
@@ -187,7 +201,7 @@ impl NodeShared {
     pub(crate) fn fail(&self, error: Error) {
         tracing::error!(node = self.name, %error, "the node ends");
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-        self.request_drain(self.config.limits.drain_timeout);
+        self.request_drain(self.limits.get().drain_timeout);
     }
 
     /// Whether a fault of Croupier itself ends the node.
@@ -204,7 +218,7 @@ impl NodeShared {
     pub(crate) fn app_returned(&self) {
         let returned = self.returned.fetch_add(1, Ordering::AcqRel) + 1;
         if self.drains_when_all_returned && returned == self.shards() {
-            self.request_drain(self.config.limits.drain_timeout);
+            self.request_drain(self.limits.get().drain_timeout);
         }
     }
 
@@ -223,6 +237,7 @@ impl NodeShared {
         port.stopped.store(true, Ordering::Release);
         port.inbox.close();
         port.drain.close();
+        port.settings.close();
         if self.stopped.fetch_add(1, Ordering::AcqRel) + 1 == self.shards() {
             for waiting in self.waiting_for_stop.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
                 // Whoever gave up waiting needs no word.

@@ -13,6 +13,7 @@ use crate::{
     config::{Config, RegistryConfig},
     peer_link::PeerContext,
     registry_shard::{Hub, RegistryShared, Shared, ToShard},
+    secret::KeyRing,
     shard_life::RegistrySeed,
     transport::{BoundListener, SocketSettings},
 };
@@ -62,6 +63,11 @@ impl RegistryStart {
             peers: Some(PeerContext { keys, socket }),
             hub: Some((hub, listener)),
         })
+    }
+
+    /// The keys of links to peers, if there are to be any.
+    pub(crate) fn keys(&self) -> Option<KeyRing> {
+        self.peers.as_ref().map(|peers| peers.keys.clone())
     }
 
     /// One shard's part. Each is taken once.

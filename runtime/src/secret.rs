@@ -72,6 +72,13 @@ impl KeyRing {
     }
 }
 
+/// Not in constant time: both are this node's own.
+impl PartialEq for KeyRing {
+    fn eq(&self, other: &Self) -> bool {
+        self.keys().eq(other.keys())
+    }
+}
+
 impl fmt::Debug for KeyRing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "KeyRing({} keys)", self.0.len())

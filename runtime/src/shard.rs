@@ -278,7 +278,7 @@ impl Shard {
         topic: impl AsRef<[u8]>,
         payload: impl Into<Payload<'a>>,
     ) -> Result<Message, RequestError> {
-        let timeout = self.0.node.config.limits.request_timeout;
+        let timeout = self.0.node.limits.get().request_timeout;
         self.request_any(topic.as_ref(), None, payload.into(), timeout).await
     }
 
@@ -293,7 +293,7 @@ impl Shard {
         headers: &Headers,
         payload: impl Into<Payload<'a>>,
     ) -> Result<Message, RequestError> {
-        let timeout = self.0.node.config.limits.request_timeout;
+        let timeout = self.0.node.limits.get().request_timeout;
         self.request_any(topic.as_ref(), Some(headers), payload.into(), timeout).await
     }
 
@@ -491,11 +491,8 @@ impl Shard {
 
     fn attach_queue(&self, topic: &[u8], group: Option<&QueueGroup>) -> Result<Attached, SubscribeError> {
         let subject = self.check_subscribe(topic)?;
-        let limits = &self.0.node.config.limits;
-        self.attach(
-            Receiver::queue(subject, limits.subscriber_queue.clone(), limits.on_slow_subscriber),
-            group,
-        )
+        let limits = self.0.node.limits.get();
+        self.attach(Receiver::queue(subject, limits.subscriber_queue, limits.on_slow_subscriber), group)
     }
 
     fn attach(&self, receiver: Receiver, group: Option<&QueueGroup>) -> Result<Attached, SubscribeError> {

@@ -21,6 +21,7 @@ use crate::{
     node_shared::{NodeShared, ShardEnds},
     peer_link::{self, PeerContext},
     registry_shard::{Hub, RegistryShard, ToShard},
+    reload,
     services::LINGER,
     time,
     transport::{self, BoundListener, Task},
@@ -207,6 +208,7 @@ fn services(
     vec![
         inbox,
         drains,
+        transport::spawn(reload::apply_all(shard.clone(), ends.settings)),
         transport::spawn(mesh::receive(shard.clone(), receivers)),
         transport::spawn(watchdog::beat(shard.clone())),
     ]

@@ -3,6 +3,7 @@
 mod ancestors;
 mod calls;
 mod cluster_of_two;
+mod configuration;
 mod cuts;
 mod dispatch;
 mod faults;

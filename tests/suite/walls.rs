@@ -155,6 +155,17 @@ fn only_the_transport_names_glommio() {
     }
 }
 
+/// The configuration is that of the start; what a reload changes is read where the reload puts it.
+#[test]
+fn limits_are_read_as_they_are_now() {
+    let runtime = workspace().join("runtime/src");
+    for source in sources(&runtime).iter().filter(|source| !source.starts_with(runtime.join("config"))) {
+        let may = source.ends_with("reload.rs") || source.ends_with("node_shared.rs");
+        let names = code(source).contains("config.limits");
+        assert!(may || !names, "{}: read `node.limits.get()`, not `config.limits`", source.display());
+    }
+}
+
 #[test]
 fn nothing_depends_on_the_rooms_on_top() {
     for room in rooms() {

@@ -395,6 +395,17 @@ impl Membership {
         all.flatten().min().unwrap_or(self.beat_due)
     }
 
+    /// Takes other seeds, which are dialled at once. Links to the old ones stay. Says whether anything has
+    /// changed.
+    pub fn set_seeds(&mut self, seeds: &[String], now: Instant) -> bool {
+        if self.config.seeds == seeds {
+            return false;
+        }
+        self.config.seeds = seeds.to_vec();
+        self.seeds_due = now;
+        true
+    }
+
     /// Time has passed. If the call comes late, nobody is accused of the silence meanwhile.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.excuse_own_lateness(now);

@@ -40,7 +40,7 @@ pub(crate) use self::{
 };
 use crate::{
     ClusterName, Message, Payload, PublishError, RequestError, SubscribeError,
-    config::Config,
+    config::{Config, LimitsConfig},
     error::{InvalidTopic, LinkEnd},
     local_notify::LocalNotify,
     message::Arrival,
@@ -118,6 +118,8 @@ pub(crate) struct Link {
     closing: Cell<bool>,
     status_changed: LocalNotify,
     room: LocalNotify,
+    /// What the last server said that it takes.
+    server_payload_bytes_max: Cell<usize>,
     scheduled: Cell<bool>,
     waker: RefCell<Option<Waker>>,
     counters: Arc<LinkCounters>,
@@ -126,13 +128,14 @@ pub(crate) struct Link {
 impl Link {
     pub(crate) fn new(index: usize, shard: usize, node: &Arc<NodeShared>) -> Rc<Link> {
         let config = Arc::clone(&node.config);
+        let limits = node.limits.get();
         let mut subscriptions = Subscriptions::new();
         let inbox = Inbox::new(&mut subscriptions);
         Rc::new(Link {
             cluster: node.clusters[index].clone(),
             index,
             shard,
-            outbox: RefCell::new(Outbox::new(config.limits.publish_buffer, config.limits.max_payload)),
+            outbox: RefCell::new(Outbox::new(limits.publish_buffer, limits.max_payload)),
             config,
             node: Arc::clone(node),
             subscriptions: RefCell::new(subscriptions),
@@ -145,6 +148,7 @@ impl Link {
             closing: Cell::new(false),
             status_changed: LocalNotify::default(),
             room: LocalNotify::default(),
+            server_payload_bytes_max: Cell::new(usize::MAX),
             scheduled: Cell::new(false),
             waker: RefCell::new(None),
             counters: Arc::clone(&node.ports[shard].links[index]),
@@ -153,6 +157,21 @@ impl Link {
 
     pub(crate) fn cluster(&self) -> &ClusterName {
         &self.cluster
+    }
+
+    /// Works by other limits from the next publish on.
+    pub(crate) fn apply_limits(&self, limits: &LimitsConfig) {
+        let mut outbox = self.outbox.borrow_mut();
+        outbox.set_limit_bytes(limits.publish_buffer);
+        outbox.set_payload_bytes_max(self.payload_bytes_max(limits));
+        drop(outbox);
+        // Whoever waits for room may have got it.
+        self.room.notify();
+        self.schedule();
+    }
+
+    fn payload_bytes_max(&self, limits: &LimitsConfig) -> usize {
+        limits.max_payload.min(self.server_payload_bytes_max.get())
     }
 
     pub(crate) fn status(&self) -> LinkStatus {

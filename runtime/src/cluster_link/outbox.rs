@@ -121,6 +121,8 @@ pub(crate) struct Outbox {
     failed: Option<io::Error>,
     limit_bytes: usize,
     payload_bytes_max: usize,
+    /// The largest that it was since the connection was opened: what is queued may be as large.
+    payload_bytes_max_queued: usize,
     marks: VecDeque<Mark>,
     /// Messages appended since the last cut; of them, how many a PONG has covered.
     appended: u64,
@@ -159,6 +161,7 @@ impl Outbox {
             failed: None,
             limit_bytes,
             payload_bytes_max,
+            payload_bytes_max_queued: payload_bytes_max,
             marks: VecDeque::new(),
             appended: 0,
             processed: 0,
@@ -321,7 +324,7 @@ impl Outbox {
     /// The server has accepted the connection: `ahead` (its subscriptions) goes before what is queued.
     /// Messages larger than `payload_bytes_max` are discarded; returns how many.
     pub(crate) fn open(&mut self, ahead: &[u8], payload_bytes_max: usize) -> u64 {
-        let discarded = if payload_bytes_max < self.payload_bytes_max {
+        let discarded = if payload_bytes_max < self.payload_bytes_max_queued {
             self.rebuild(ahead, Some(payload_bytes_max))
         } else {
             if !ahead.is_empty() {
@@ -330,14 +333,21 @@ impl Outbox {
             0
         };
         self.payload_bytes_max = payload_bytes_max;
+        self.payload_bytes_max_queued = payload_bytes_max;
         self.totals.discarded += discarded;
         self.open = true;
         discarded
     }
 
-    /// A later INFO of the same connection may raise or lower the limit.
+    /// A later INFO of the same connection, or a reload, may raise or lower the limit.
     pub(crate) fn set_payload_bytes_max(&mut self, payload_bytes_max: usize) {
         self.payload_bytes_max = payload_bytes_max;
+        self.payload_bytes_max_queued = self.payload_bytes_max_queued.max(payload_bytes_max);
+    }
+
+    /// How much may wait. What waits already stays, also if it is more.
+    pub(crate) fn set_limit_bytes(&mut self, limit_bytes: usize) {
+        self.limit_bytes = limit_bytes;
     }
 
     /// The connection is gone: settles what was on it and keeps what was not sent.

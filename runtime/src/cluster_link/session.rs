@@ -295,8 +295,10 @@ fn handle_event(
 }
 
 fn payload_bytes_max(link: &Link, connection: &Connection) -> usize {
-    let configured = link.config.limits.max_payload;
-    connection.info().map_or(configured, |info| configured.min(info.max_payload))
+    if let Some(info) = connection.info() {
+        link.server_payload_bytes_max.set(info.max_payload);
+    }
+    link.payload_bytes_max(&link.node.limits.get())
 }
 
 impl Link {

@@ -15,7 +15,7 @@ use super::{
     PINGS_OUT_MAX, SECRETS_MAX, SEEDS_MAX, SERVERS_MAX, SPIN_MAX, WAIT_MAX, WEIGHT_MAX, WEIGHT_MIN,
     quantity::{shown_duration, shown_size},
 };
-use crate::secret::SECRET_BYTES_MAX;
+use crate::{reload::is_reloadable, secret::SECRET_BYTES_MAX};
 
 /// The whole schema, as JSON with a line break at its end.
 pub(super) fn schema_json() -> String {
@@ -45,7 +45,25 @@ pub(super) fn schema() -> Value {
             clusters.remove("default");
         }
     }
-    schema.into()
+    let mut schema = schema.into();
+    mark_reloadable(&mut schema, "");
+    schema
+}
+
+/// Marks the keys that a running node can change.
+fn mark_reloadable(schema: &mut Value, key: &str) {
+    if let Some(Value::Object(properties)) = schema.get_mut("properties") {
+        for (name, property) in properties {
+            let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+            if property.get("properties").is_none() && is_reloadable(&key) {
+                property["x-reloadable"] = true.into();
+            }
+            mark_reloadable(property, &key);
+        }
+    }
+    if let Some(items) = schema.get_mut("items") {
+        mark_reloadable(items, &format!("{key}[0]"));
+    }
 }
 
 const DURATION_PATTERN: &str = r"^\s*[0-9]+\s*(ns|us|ms|s|m|h)\s*$";

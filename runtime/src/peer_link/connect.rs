@@ -23,7 +23,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Dials within the deadline, and drives the link to its end.
 pub(crate) async fn dial(registry: Registry, id: LinkId, address: String, deadline: Duration) {
-    let Some(context) = registry.peer_context().cloned() else { return };
+    let Some(context) = registry.peer_context() else { return };
     let settings = SocketSettings { connect_timeout: deadline, ..context.socket.clone() };
     let connected = match time::timeout(deadline, connect(&address, &settings)).await {
         Ok(connected) => connected,
@@ -64,7 +64,7 @@ pub(crate) fn take_over(registry: Registry, id: LinkId, accepted: Accepted) -> i
     let link = PeerLink::new(id, None, Rc::clone(&registry), Instant::now());
     registry.link_begins(id, &link);
     async move {
-        let Some(context) = registry.peer_context().cloned() else { return };
+        let Some(context) = registry.peer_context() else { return };
         match Socket::from_accepted(accepted, &context.socket) {
             Ok(socket) => session::run(link, socket, &context, Side::Acceptor).await,
             Err(error) => {

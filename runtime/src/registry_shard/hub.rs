@@ -176,6 +176,18 @@ impl Hub {
         }
     }
 
+    /// Takes other seeds. Links to the old ones stay.
+    pub(crate) fn set_seeds(&mut self, seeds: &[String], now: Instant) {
+        if self.has_left || !self.membership.set_seeds(seeds, now) {
+            return;
+        }
+        self.untried_seeds.retain(|seed| seeds.contains(seed));
+        if self.accepted.is_empty() {
+            self.untried_seeds.extend(seeds.iter().filter(|seed| **seed != self.own.address).cloned());
+        }
+        self.tell_nodes();
+    }
+
     fn dial_failed(&mut self, address: &str, result: DialResult, now: Instant) {
         count(&self.shared.counters.dials_failed, 1);
         if self.untried_seeds.remove(address) && self.untried_seeds.is_empty() {

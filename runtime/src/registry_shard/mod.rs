@@ -10,7 +10,7 @@ mod shared;
 mod stats;
 
 use std::{
-    cell::{Cell, OnceCell, RefCell},
+    cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     future::poll_fn,
     pin::{Pin, pin},
@@ -42,6 +42,7 @@ use crate::{
     node_shared::NodeShared,
     peer_link::{self, PeerContext, PeerLink},
     receiver::Receiver,
+    secret::KeyRing,
     services::{Inboxes, KindUpdate, LINGER, Service, ServiceRef, Views, WatchQueue},
     transport::{Alarm, Task},
 };
@@ -94,7 +95,7 @@ pub(crate) struct RegistryShard {
     losses: Losses,
     watches: RefCell<Vec<Weak<WatchQueue>>>,
     inboxes: Inboxes,
-    peer_context: OnceCell<PeerContext>,
+    peer_context: RefCell<Option<PeerContext>>,
     tasks: RefCell<BTreeMap<u64, Task>>,
     next_task: Cell<u64>,
     is_draining: Cell<bool>,
@@ -142,8 +143,8 @@ impl RegistryShard {
             nodes: RefCell::new(Arc::new(Nodes { nodes: vec![own], is_reaching_out: false })),
             losses: Losses::default(),
             watches: RefCell::default(),
-            inboxes: Inboxes::new(&node.config.limits),
-            peer_context: OnceCell::new(),
+            inboxes: Inboxes::new(&node.limits.get()),
+            peer_context: RefCell::default(),
             tasks: RefCell::default(),
             next_task: Cell::new(0),
             is_draining: Cell::new(false),
@@ -158,8 +159,7 @@ impl RegistryShard {
             hub.tell_nodes();
         }
         *self.hub.borrow_mut() = hub;
-        // Called once, at the start.
-        let _unset_before = self.peer_context.set(context);
+        *self.peer_context.borrow_mut() = Some(context);
     }
 
     pub(crate) fn node(&self) -> &Arc<NodeShared> {
@@ -651,8 +651,24 @@ impl RegistryShard {
 
     // Links.
 
-    pub(crate) fn peer_context(&self) -> Option<&PeerContext> {
-        self.peer_context.get()
+    pub(crate) fn peer_context(&self) -> Option<PeerContext> {
+        self.peer_context.borrow().clone()
+    }
+
+    /// The keys of the links that begin from here on.
+    pub(crate) fn set_keys(&self, keys: KeyRing) {
+        if let Some(context) = &mut *self.peer_context.borrow_mut() {
+            context.keys = keys;
+        }
+    }
+
+    /// The seeds, if this is the shard of the membership.
+    pub(crate) fn set_seeds(&self, seeds: &[String]) {
+        if let Some(hub) = &mut *self.hub.borrow_mut() {
+            hub.set_seeds(seeds, Instant::now());
+        }
+        // Its next dial may be due.
+        self.wake();
     }
 
     pub(crate) fn link_begins(&self, id: LinkId, link: &Rc<PeerLink>) {

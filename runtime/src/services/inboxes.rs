@@ -31,7 +31,7 @@ type Queues = Rc<RefCell<HashMap<u64, Rc<Receiver>>>>;
 /// The inboxes of one shard.
 pub(crate) struct Inboxes {
     prefix: Vec<u8>,
-    limits: QueueLimits,
+    limits: RefCell<QueueLimits>,
     queues: Queues,
     /// Whose inbox each is. Two may be of one key for a moment: the later one is then refused.
     keys: RefCell<HashMap<u64, ServiceKey>>,
@@ -67,7 +67,7 @@ impl Inboxes {
         prefix.push(b'.');
         Inboxes {
             prefix,
-            limits: limits.subscriber_queue.clone(),
+            limits: RefCell::new(limits.subscriber_queue.clone()),
             queues: Rc::default(),
             keys: RefCell::default(),
             next: Cell::new(0),
@@ -75,6 +75,11 @@ impl Inboxes {
             subscribed: RefCell::default(),
             subscribed_changed: LocalNotify::default(),
         }
+    }
+
+    /// Bounds of the inboxes that are opened from here on.
+    pub(crate) fn set_limits(&self, limits: &LimitsConfig) {
+        *self.limits.borrow_mut() = limits.subscriber_queue.clone();
     }
 
     /// Makes sure that requests come, before the first service is announced.
@@ -107,7 +112,7 @@ impl Inboxes {
         subject.extend_from_slice(token.to_string().as_bytes());
         let subject = Subject::from_wire(Bytes::from(subject));
         let policy = SlowSubscriberPolicy::DropNewest;
-        let receiver = Rc::new(Receiver::queue(subject.clone(), self.limits.clone(), policy));
+        let receiver = Rc::new(Receiver::queue(subject.clone(), self.limits.borrow().clone(), policy));
         self.queues.borrow_mut().insert(token, Rc::clone(&receiver));
         Inbox { subject, receiver, token }
     }

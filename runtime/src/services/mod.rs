@@ -195,7 +195,7 @@ impl Registry {
     ) -> Vec<(Service, Result<Message, CallError>)> {
         let kind = self.service_type(kind);
         let services = kind.find_multi(count, key).collect();
-        let timeout = self.shard.registry_shard().node().config.limits.request_timeout;
+        let timeout = self.shard.registry_shard().node().limits.get().request_timeout;
         calls::call_each(&self.shard, &kind.view, services, payload.into(), timeout).await
     }
 

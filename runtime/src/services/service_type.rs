@@ -45,7 +45,7 @@ impl ServiceType {
             key: Cow::Owned(key.as_ref().to_vec()),
             payload: payload.into(),
             idempotent: false,
-            timeout: self.shard.registry_shard().node().config.limits.request_timeout,
+            timeout: self.shard.registry_shard().node().limits.get().request_timeout,
         }
     }
 

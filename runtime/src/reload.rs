@@ -1,0 +1,227 @@
+//! A new configuration for a node that runs: what may change is changed on every shard, or nothing is.
+
+use std::{
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use futures_lite::future;
+
+use crate::{
+    NodeHandle, Shard,
+    config::{Config, ConfigError, LimitsConfig, changed_keys},
+    node_shared::NodeShared,
+    secret::KeyRing,
+};
+
+/// Why a node keeps the configuration that it has. Nothing of the new one was applied.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReloadError {
+    /// The new configuration is refused, or a file with a secret cannot be read.
+    #[error(transparent)]
+    Invalid(#[from] ConfigError),
+    /// Keys that a running node cannot change: restart it, or set them back.
+    #[error("a running node cannot change {}: restart it for that; nothing was applied", .keys.join(", "))]
+    Fixed {
+        /// All of them, such as `registry.heartbeat`.
+        keys: Vec<String>,
+    },
+    /// The node has stopped.
+    #[error("the node has stopped")]
+    Stopped,
+}
+
+impl ReloadError {
+    /// Never: somebody has to change something first.
+    pub fn is_retryable(&self) -> bool {
+        false
+    }
+}
+
+/// What a reload has changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Reloaded {
+    /// The keys, such as `limits.request_timeout`; none if the configuration was as before.
+    pub changed: Vec<String>,
+}
+
+/// Whether a reload can change a setting.
+pub(crate) fn is_reloadable(key: &str) -> bool {
+    key.starts_with("limits.")
+        || matches!(key, "registry.seeds" | "registry.secret_files" | "registry.secrets")
+}
+
+/// What a node runs with, and whose turn it is to change it.
+pub(crate) struct Running {
+    now: Mutex<Now>,
+    /// One place: whoever has filled it changes the configuration.
+    turn: (async_channel::Sender<()>, async_channel::Receiver<()>),
+}
+
+struct Now {
+    config: Config,
+    keys: Option<KeyRing>,
+}
+
+impl Running {
+    pub(crate) fn new(config: Config, keys: Option<KeyRing>) -> Self {
+        Running { now: Mutex::new(Now { config, keys }), turn: async_channel::bounded(1) }
+    }
+}
+
+/// Gives the turn back, also when the caller has gone.
+struct Turn<'a>(&'a Running);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        // The place that was filled for it.
+        let _freed = self.0.turn.1.try_recv();
+    }
+}
+
+/// What a shard applies: the settings as they all are, so that only the last counts.
+pub(crate) struct Settings {
+    limits: LimitsConfig,
+    seeds: Vec<String>,
+    keys: Option<KeyRing>,
+    /// Closed when every shard has dropped its own.
+    _applied: async_channel::Sender<()>,
+}
+
+impl NodeHandle {
+    /// Has the running node work by another configuration: `limits`, the registry's `seeds` and its secrets, whose
+    /// files are read again. When it returns, every shard does.
+    ///
+    /// It loses no message. Bounds of a subscription's queue and of a service's inbox count for those made
+    /// afterwards; a request or a drain under way keeps its time. A smaller `publish_buffer` refuses new messages
+    /// until what waits has become less. Links between nodes stay; new ones use the new secrets.
+    ///
+    /// # Errors
+    ///
+    /// [`ReloadError::Fixed`] with every other key that differs, [`ReloadError::Invalid`],
+    /// [`ReloadError::Stopped`]; then nothing was applied.
+    pub fn reload(
+        &self,
+        config: Config,
+    ) -> impl Future<Output = Result<Reloaded, ReloadError>> + Send + use<> {
+        let node = Arc::clone(self.shared());
+        async move {
+            // It is open as long as the node's own end is.
+            let _open = node.running.turn.0.send(()).await;
+            let _turn = Turn(&node.running);
+            let (changed, applied) = begin(&node, config)?;
+            // A shard that stops drops what it has not applied only with the node.
+            let all_applied = async {
+                let _closed = applied.recv().await;
+            };
+            future::or(all_applied, async {
+                let _stopped = node.stopped().await;
+            })
+            .await;
+            if changed.is_empty() {
+                tracing::info!(node = node.name, "the configuration was read again, and is as before");
+            } else {
+                tracing::info!(node = node.name, ?changed, "the configuration has changed");
+            }
+            Ok(Reloaded { changed })
+        }
+    }
+}
+
+/// Checks the new configuration, takes it as the node's own and tells the shards.
+fn begin(
+    node: &NodeShared,
+    config: Config,
+) -> Result<(Vec<String>, async_channel::Receiver<()>), ReloadError> {
+    if node.is_stopped() {
+        return Err(ReloadError::Stopped);
+    }
+    config.validate()?;
+    let keys = config.registry.as_ref().map(|registry| registry.key_ring()).transpose()?;
+    let mut now = node.running.now.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut changed = changed_keys(&now.config, &config);
+    let fixed: Vec<String> = changed.iter().filter(|key| !is_reloadable(key)).cloned().collect();
+    if !fixed.is_empty() {
+        return Err(ReloadError::Fixed { keys: fixed });
+    }
+    let names_secrets = |key: &String| matches!(key.as_str(), "registry.secret_files" | "registry.secrets");
+    if keys != now.keys && !changed.iter().any(names_secrets) {
+        // The files have the same names and another content.
+        changed.push("registry.secret_files".to_owned());
+    }
+    node.limits.set(&config.limits);
+    let (applied, all_applied) = async_channel::bounded(1);
+    for port in &node.ports {
+        let settings = Settings {
+            limits: config.limits.clone(),
+            seeds: config.registry.as_ref().map(|registry| registry.seeds.clone()).unwrap_or_default(),
+            keys: keys.clone(),
+            _applied: applied.clone(),
+        };
+        // An earlier one that was not taken yet gives way; a shard that has stopped needs none.
+        let _displaced = port.settings.force_send(settings);
+    }
+    *now = Now { config, keys };
+    Ok((changed, all_applied))
+}
+
+/// Applies on a shard what comes, until the shard ends.
+pub(crate) async fn apply_all(shard: Shard, settings: async_channel::Receiver<Settings>) {
+    while let Ok(settings) = settings.recv().await {
+        for link in shard.links() {
+            link.apply_limits(&settings.limits);
+        }
+        let registry = shard.registry_shard();
+        registry.inboxes().set_limits(&settings.limits);
+        if let Some(keys) = &settings.keys {
+            registry.set_keys(keys.clone());
+            registry.set_seeds(&settings.seeds);
+        }
+    }
+}
+
+/// What a node that was built from sources is told when they are read again.
+///
+/// `read` is what they said at the start and `told` what the node was told then: a section that the program has
+/// changed in code stays as the program has it.
+pub(crate) fn carried(read: &Config, told: &Config, fresh: Config) -> Config {
+    let Config { node, shards, ring, clusters, connection, limits, registry } = fresh;
+    macro_rules! section {
+        ($name:ident) => {
+            if read.$name == told.$name { $name } else { told.$name.clone() }
+        };
+    }
+    Config {
+        node: section!(node),
+        shards: section!(shards),
+        ring: section!(ring),
+        clusters: section!(clusters),
+        connection: section!(connection),
+        limits: section!(limits),
+        registry: section!(registry),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::ClusterConfig;
+
+    #[test]
+    fn sections_that_code_has_changed_stay_as_they_are() {
+        let read = Config { clusters: vec![ClusterConfig::new("c1", ["a"])], ..Config::default() };
+        let mut told = read.clone();
+        told.limits.max_payload = 7;
+        let mut fresh = read.clone();
+        fresh.limits.request_timeout = Duration::from_secs(9);
+        fresh.shards.inbox = 9;
+        let carried = carried(&read, &told, fresh);
+        assert_eq!(carried.limits, told.limits);
+        assert_eq!(carried.shards.inbox, 9);
+        assert_eq!(carried.clusters, read.clusters);
+    }
+}

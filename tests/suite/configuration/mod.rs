@@ -1,0 +1,4 @@
+//! What a node is told, and told again while it runs.
+
+mod reading_again;
+mod reloading;
