@@ -117,7 +117,7 @@ fn what_cannot_change_is_named_and_nothing_is_applied() {
     other.clusters.push(ClusterConfig::new("c1", ["a"]));
     match block_on(node.handle.reload(other)) {
         Err(ReloadError::Invalid(error)) => {
-            assert_eq!(error.problems()[0].key, "clusters[1].name", "{error}")
+            assert_eq!(error.problems()[0].key, "clusters[1].name", "{error}");
         }
         outcome => panic!("{outcome:?}"),
     }
