@@ -124,11 +124,69 @@ impl LocalCluster {
         Self::of_binary(&NatsServerBinary::find()?, clusters, nodes_each)
     }
 
+    /// As [`LocalCluster::with_nodes`], but each server also reads this configuration, in nats-server's own
+    /// form: accounts, TLS, limits. Its listen address, name and routes stay what they are.
+    ///
+    /// Returns when the servers answer, and when each names the others in its
+    /// greeting: it does not try whether messages pass, for which it would need credentials. One with
+    /// `handshake_first` has no plain greeting: its log tells that it is ready, and its routes are not waited for.
+    ///
+    /// ```no_run
+    /// use croupier::testing::LocalCluster;
+    ///
+    /// let gnatsd = LocalCluster::with_config(1, 1, "authorization { token: s3cret }")?;
+    /// # Ok::<(), croupier::testing::LocalClusterError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Any of [`LocalClusterError`]; with a configuration that nats-server refuses
+    /// [`LocalClusterError::NotReady`], with what it says of it.
+    pub fn with_config(
+        clusters: usize,
+        nodes_each: usize,
+        config: impl AsRef<str>,
+    ) -> Result<Self, LocalClusterError> {
+        if !(1..=CLUSTERS_MAX).contains(&clusters) || !(1..=NODES_MAX).contains(&nodes_each) {
+            return Err(LocalClusterError::Size { clusters, nodes_each });
+        }
+        Self::start_all(&NatsServerBinary::find()?, clusters, nodes_each, Some(config.as_ref()))
+    }
+
+    /// Replaces a server's configuration, which counts from its next restart on, or from a reload:
+    /// `signal(cluster, node, SIGHUP)`.
+    ///
+    /// # Errors
+    ///
+    /// [`LocalClusterError::NoSuchServer`], or [`LocalClusterError::System`] when the file cannot be written.
+    pub fn configure(
+        &mut self,
+        cluster: usize,
+        node: usize,
+        config: impl AsRef<str>,
+    ) -> Result<(), LocalClusterError> {
+        self.server(cluster, node)?.configure(config.as_ref()).map_err(system("write a configuration"))
+    }
+
     fn of_binary(binary: &Path, clusters: usize, nodes_each: usize) -> Result<Self, LocalClusterError> {
+        Self::start_all(binary, clusters, nodes_each, None)
+    }
+
+    fn start_all(
+        binary: &Path,
+        clusters: usize,
+        nodes_each: usize,
+        config: Option<&str>,
+    ) -> Result<Self, LocalClusterError> {
         let logs = Folder::new("croupier-gnatsd").map_err(system("make a folder for the logs"))?;
         let mut local = Self { clusters: Vec::new(), version: String::new(), logs };
         for index in 0..clusters {
             local.add_cluster(binary, index, nodes_each).map_err(system("reserve a port"))?;
+        }
+        for (cluster, node) in local.indexes() {
+            if let Some(config) = config {
+                local.configure(cluster, node, config)?;
+            }
         }
         for (cluster, node) in local.indexes() {
             local.launch(cluster, node)?;
@@ -307,7 +365,11 @@ impl LocalCluster {
             if let Some(status) = server.exited() {
                 return Err(self.not_ready(cluster, node, format!("has ended with {status}")));
             }
-            if let Ok(info) = readiness::info(server.address()) {
+            if !server.greets() {
+                if server.says_ready() {
+                    return Ok(());
+                }
+            } else if let Ok(info) = readiness::info(server.address()) {
                 if let Some(version) = readiness::text_field(&info, "version") {
                     self.version = version.to_owned();
                 }
@@ -325,15 +387,21 @@ impl LocalCluster {
 
     /// Waits for the routes among those servers of a cluster that can answer.
     fn wait_for_routes(&mut self, cluster: usize, deadline: Instant) -> Result<(), LocalClusterError> {
+        let is_configured = self.clusters[cluster].iter().any(Server::is_configured);
         let answering = self.clusters[cluster].iter_mut().filter_map(|server| {
             let address = server.address();
-            server.is_answering().then_some(address)
+            (server.is_answering() && server.greets()).then_some(address)
         });
         let addresses: Vec<SocketAddr> = answering.collect();
         if addresses.len() < 2 {
             return Ok(());
         }
-        readiness::wait_for_routes(&addresses, deadline).map_err(|error| {
+        let waited = if is_configured {
+            readiness::wait_for_names(&addresses, deadline)
+        } else {
+            readiness::wait_for_routes(&addresses, deadline)
+        };
+        waited.map_err(|error| {
             let what = format!("and the others of its cluster do not hear each other: {error}");
             self.not_ready(cluster, 0, what)
         })

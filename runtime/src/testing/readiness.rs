@@ -26,16 +26,22 @@ pub(super) fn text_field<'a>(info: &'a str, field: &str) -> Option<&'a str> {
     rest.split_once('"').map(|(text, _)| text)
 }
 
-/// Waits until each server tells of all the others and a message from each arrives at each other one.
-///
-/// The message counts: a route that is up is not yet one that knows the subscriptions behind it.
-pub(super) fn wait_for_routes(addresses: &[SocketAddr], deadline: Instant) -> io::Result<()> {
+/// Waits until each server tells of all the others.
+pub(super) fn wait_for_names(addresses: &[SocketAddr], deadline: Instant) -> io::Result<()> {
     let told = |address: &SocketAddr| {
         info(*address).is_ok_and(|info| addresses.iter().all(|other| info.contains(&format!("\"{other}\""))))
     };
     while !addresses.iter().all(told) {
         pause_until(deadline)?;
     }
+    Ok(())
+}
+
+/// Waits until each server tells of all the others and a message from each arrives at each other one.
+///
+/// The message counts: a route that is up is not yet one that knows the subscriptions behind it.
+pub(super) fn wait_for_routes(addresses: &[SocketAddr], deadline: Instant) -> io::Result<()> {
+    wait_for_names(addresses, deadline)?;
     let mut listeners = Vec::new();
     for (node, address) in addresses.iter().enumerate() {
         listeners.push(Listener::new(*address, node, addresses.len())?);

@@ -12,6 +12,8 @@ use super::{port::ReservedPort, spawner};
 
 /// How much of a log an error shows.
 const LOG_TAIL_BYTES: u64 = 2048;
+/// How much of a log is searched for the word that a server is ready.
+const START_LOG_BYTES_MAX: u64 = 256 << 10;
 
 /// One server of a cluster, running or not; its ports stay its own in between.
 #[derive(Debug)]
@@ -24,6 +26,10 @@ pub(super) struct Server {
     /// The route ports of those servers of the cluster that this one dials.
     dials: Vec<u16>,
     log: PathBuf,
+    /// Where its configuration is, if it has one, and whether it says INFO only after a handshake.
+    config: Option<(PathBuf, bool)>,
+    /// Length of the log at the last start.
+    log_start: u64,
     process: Option<Child>,
     paused: bool,
 }
@@ -45,13 +51,47 @@ impl Server {
             client_port: ReservedPort::new()?,
             route_port: dials.is_some().then(ReservedPort::new).transpose()?,
             dials: dials.unwrap_or_default(),
+            config: None,
+            log_start: 0,
             process: None,
             paused: false,
         })
     }
 
+    /// Gives it a configuration, which counts from the next start or reload on. Its own ports and
+    /// cluster stand on the command line, which goes above it.
+    pub(super) fn configure(&mut self, text: &str) -> io::Result<()> {
+        let path = self.log.with_extension("conf");
+        // A server does not reload its configuration when its name stands on the command line.
+        fs::write(&path, format!("server_name: {:?}\n{text}", self.name))?;
+        self.config = Some((path, text.contains("handshake_first")));
+        Ok(())
+    }
+
+    pub(super) fn is_configured(&self) -> bool {
+        self.config.is_some()
+    }
+
+    /// Whether it greets a plain connection.
+    pub(super) fn greets(&self) -> bool {
+        !matches!(self.config, Some((_, true)))
+    }
+
+    /// Whether it has written that it is ready, since its last start.
+    pub(super) fn says_ready(&self) -> bool {
+        let read = || -> io::Result<String> {
+            let mut log = File::open(&self.log)?;
+            log.seek(SeekFrom::Start(self.log_start))?;
+            let mut bytes = Vec::new();
+            log.take(START_LOG_BYTES_MAX).read_to_end(&mut bytes)?;
+            Ok(String::from_utf8_lossy(&bytes).into_owned())
+        };
+        read().is_ok_and(|log| log.contains("Server is ready"))
+    }
+
     pub(super) fn start(&mut self) -> io::Result<()> {
         let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
+        self.log_start = log.metadata()?.len();
         let mut command = Command::new(&self.binary);
         command.args(self.arguments()).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         self.process = Some(spawner::spawn(command)?);
@@ -62,8 +102,12 @@ impl Server {
     fn arguments(&self) -> Vec<String> {
         let local = Ipv4Addr::LOCALHOST;
         let client_port = self.client_port.number();
-        let mut arguments =
-            vec![format!("--addr={local}"), format!("--port={client_port}"), format!("--name={}", self.name)];
+        let mut arguments = vec![format!("--addr={local}"), format!("--port={client_port}")];
+        if let Some((config, _)) = &self.config {
+            arguments.push(format!("--config={}", config.display()));
+        } else {
+            arguments.push(format!("--name={}", self.name));
+        }
         if let Some(route_port) = &self.route_port {
             arguments.push(format!("--cluster_name={}", self.cluster_name));
             arguments.push(format!("--cluster=nats://{local}:{}", route_port.number()));
