@@ -50,6 +50,14 @@ pub struct ConnectOptions {
 }
 
 impl ConnectOptions {
+    /// Takes every credential out.
+    pub fn forget_credentials(&mut self) {
+        let Self { user, pass, auth_token, jwt, nkey, sig, .. } = self;
+        for credential in [user, pass, auth_token, jwt, nkey, sig] {
+            *credential = None;
+        }
+    }
+
     /// Appends the JSON object, on one line.
     pub(crate) fn write_json(&self, out: &mut Vec<u8>) {
         let written = serde_json::to_writer(out, self);

@@ -1,6 +1,7 @@
 //! What a node is told: one struct per section of `node.toml`, its defaults, and what it refuses.
 
 mod address;
+mod auth;
 mod changes;
 mod cpus;
 mod error;
@@ -22,17 +23,21 @@ mod registry;
 mod registry_tests;
 mod schema;
 mod section;
+mod server_url;
 mod show;
 mod sources;
 mod suggest;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod validate;
+mod validate_access;
 mod validate_registry;
 
-pub(crate) use self::changes::changed_keys;
+pub(crate) use self::{changes::changed_keys, error::CODE_SOURCE};
 pub use self::{
     address::{InvalidServerAddress, ServerAddress},
+    auth::AuthConfig,
     cpus::{CPU_MAX, Cpus, InvalidCpus},
     error::{ConfigError, Place, Problem},
     file_check::{FileFault, FileFinding},
@@ -44,11 +49,14 @@ pub use self::{
         ClusterConfig, ConnectionConfig, LimitsConfig, NodeConfig, QueueLimits, ReconnectConfig, RingConfig,
         RingMode, Role, ShardsConfig, SlowSubscriberPolicy,
     },
+    server_url::ServerUrl,
     sources::{Loaded, Sources},
+    tls::TlsConfig,
     validate::{
         CLUSTERS_MAX, INBOX_MAX, NAME_BYTES_MAX, PAYLOAD_BYTES_MAX, PINGS_OUT_MAX, SERVERS_MAX, SPIN_MAX,
         WAIT_MAX, WEIGHT_MAX, WEIGHT_MIN,
     },
+    validate_access::USER_BYTES_MAX,
     validate_registry::{HEARTBEAT_MIN, SECRETS_MAX, SEEDS_MAX},
 };
 
@@ -57,7 +65,11 @@ use std::{path::Path, str::FromStr};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use crate::secret::{SECRET_BYTES_MAX, Secret};
+pub use crate::{
+    credentials::CREDS_BYTES_MAX,
+    secret::{SECRET_BYTES_MAX, Secret},
+    tls::PEM_BYTES_MAX,
+};
 
 /// Everything that a node is told at its start: `node.toml` as a value.
 ///

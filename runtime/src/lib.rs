@@ -27,6 +27,7 @@
 mod cluster_link;
 mod cluster_name;
 pub mod config;
+mod credentials;
 mod error;
 mod handle;
 mod live_limits;
@@ -50,6 +51,7 @@ mod stats;
 mod subscription;
 pub mod testing;
 mod time;
+mod tls;
 mod topic;
 mod transport;
 mod watchdog;
@@ -61,6 +63,7 @@ pub use croupier_ring::RingClass;
 pub use self::{
     cluster_name::ClusterName,
     config::{Config, RegistryConfig},
+    credentials::{Credentials, CredentialsError, CredentialsRequest},
     error::{
         BoxError, Elapsed, Error, FlushError, InvalidTopic, LinkEnd, PublishError, RequestError, Result,
         SubmitError, SubscribeError,
@@ -78,5 +81,6 @@ pub use self::{
     shard::Shard,
     stats::{LinkStats, ShardStats},
     subscription::{HandlerGuard, Subscription},
+    tls::TlsError,
     topic::Topic,
 };

@@ -16,8 +16,12 @@ use signal_hook::{
 };
 
 use crate::{
-    BoxError, Error, NodeHandle, Result, Shard,
-    config::{ClusterConfig, Config, Cpus, RegistryConfig, RingMode, Sources},
+    BoxError, Credentials, CredentialsRequest, Error, NodeHandle, Result, Shard,
+    cluster_link::ServerEntry,
+    config::{
+        CODE_SOURCE, ClusterConfig, Config, ConfigError, Cpus, Problem, RegistryConfig, RingMode, Sources,
+    },
+    credentials::Provider,
     mesh::mesh,
     node_shared::{NodeShared, ShardPort},
     probe::{self, Demand},
@@ -48,7 +52,7 @@ pub struct Node {
 impl Node {
     /// A builder of a node with the default configuration and no clusters yet.
     pub fn builder() -> Builder {
-        Builder { config: Config::default(), read: None, preempt_timer: None }
+        Builder { config: Config::default(), providers: Vec::new(), read: None, preempt_timer: None }
     }
 
     /// A builder of a node as a TOML file says, and over it the environment: `CROUPIER_REGISTRY__HEARTBEAT=50ms`
@@ -123,6 +127,7 @@ impl Drop for Node {
 #[must_use = "a builder does nothing until it runs or starts"]
 pub struct Builder {
     config: Config,
+    providers: Vec<(String, Provider)>,
     /// What the configuration was read from, if from anything.
     read: Option<Read>,
     preempt_timer: Option<Duration>,
@@ -142,6 +147,32 @@ impl Builder {
         servers: impl IntoIterator<Item = impl AsRef<str>>,
     ) -> Self {
         self.config.clusters.push(ClusterConfig::new(name, servers));
+        self
+    }
+
+    /// Asks for the credentials at each connect to a cluster, instead of its [`auth`](ClusterConfig::auth).
+    ///
+    /// The callback runs on the shard that connects, within `connection.connect_timeout`: what blocks
+    /// belongs on a thread of its own. It is told the server's nonce, so that it may sign without giving
+    /// the seed away. An error ends this try; the next one asks again.
+    ///
+    /// ```no_run
+    /// use croupier::{Credentials, Node};
+    ///
+    /// Node::builder()
+    ///     .cluster("c1", ["nats://127.0.0.1:4222"])
+    ///     .credentials("c1", async |request| {
+    ///         println!("{} of {} wants to know who we are", request.server, request.cluster);
+    ///         Ok(Credentials::token(std::env::var("TOKEN")?))
+    ///     })
+    ///     .run(async |_shard| Ok(()))?;
+    /// # Ok::<(), croupier::Error>(())
+    /// ```
+    pub fn credentials<F>(mut self, cluster: impl Into<String>, callback: F) -> Self
+    where
+        F: AsyncFn(CredentialsRequest) -> Result<Credentials, BoxError> + Send + Sync + 'static,
+    {
+        self.providers.push((cluster.into(), Provider::new(callback)));
         self
     }
 
@@ -243,8 +274,9 @@ impl Builder {
     where
         F: AsyncFnOnce(Shard) -> Result<(), BoxError> + Clone + Send + 'static,
     {
-        let Builder { config, preempt_timer, read: _ } = self;
+        let Builder { config, providers, preempt_timer, read: _ } = self;
         config.validate()?;
+        let providers = by_cluster(providers, &config)?;
         let allowed = probe::allowed_cpus().unwrap_or_default();
         let cpus = placement(&config, &allowed);
         let demand = Demand {
@@ -261,7 +293,7 @@ impl Builder {
         let servers = config
             .clusters
             .iter()
-            .map(|cluster| cluster.addresses().expect("validation refuses what is no address"))
+            .map(|cluster| ServerEntry::configured(cluster).expect("validation refuses what is no address"))
             .collect();
         let (ports, ends): (Vec<_>, Vec<_>) =
             cpus.iter().map(|_| ShardPort::new(config.clusters.len(), config.shards.inbox)).unzip();
@@ -269,8 +301,15 @@ impl Builder {
         let mesh = mesh(cpus.len(), config.shards.inbox);
         let mut start = RegistryStart::new(&config, cpus.len())?;
         let (registry, keys) = (Arc::clone(&start.shared), start.keys());
-        let node =
-            Arc::new(NodeShared::new(config, ring, servers, ports, registry, keys, drains_when_all_returned));
+        let node = Arc::new(NodeShared::new(
+            config,
+            ring,
+            (servers, providers),
+            ports,
+            registry,
+            keys,
+            drains_when_all_returned,
+        ));
 
         let (made, all_made) = mpsc::channel();
         let mut threads = Vec::new();
@@ -344,6 +383,36 @@ impl Read {
         })?;
         Ok(tell)
     }
+}
+
+/// The callback of each cluster, the last one where there are several.
+fn by_cluster(
+    providers: Vec<(String, Provider)>,
+    config: &Config,
+) -> Result<Vec<Option<Provider>>, ConfigError> {
+    let mut of_cluster = vec![None; config.clusters.len()];
+    let mut problems = Vec::new();
+    for (name, provider) in providers {
+        match config.clusters.iter().position(|cluster| cluster.name == name) {
+            Some(index) if config.clusters[index].auth.is_some() => {
+                let key = format!("clusters[{index}].auth");
+                problems.push(Problem::new(
+                    key,
+                    "is set, and there is also a callback",
+                    "keep one of the two",
+                ));
+            }
+            Some(index) => of_cluster[index] = Some(provider),
+            None => {
+                let message = format!("there is none named {name:?}, whose credentials a callback gives");
+                problems.push(Problem::new("clusters", message, "name a cluster of the configuration"));
+            }
+        }
+    }
+    if problems.is_empty() {
+        return Ok(of_cluster);
+    }
+    Err(ConfigError::Invalid { origin: CODE_SOURCE.to_owned(), problems })
 }
 
 /// The processor of each shard, or none for those that may run anywhere.

@@ -17,8 +17,9 @@ use futures_channel::oneshot;
 
 use crate::{
     ClusterName, Error,
-    cluster_link::{Link, ReconnectGate},
-    config::{Config, ServerAddress},
+    cluster_link::{Link, ReconnectGate, ServerEntry},
+    config::Config,
+    credentials::Provider,
     error::LinkEnd,
     live_limits::LiveLimits,
     mesh::{Job, Parking},
@@ -33,7 +34,9 @@ pub(crate) struct NodeShared {
     pub(crate) config: Arc<Config>,
     pub(crate) ring: ClusterTable,
     pub(crate) clusters: Vec<ClusterName>,
-    pub(crate) servers: Vec<Vec<ServerAddress>>,
+    pub(crate) servers: Vec<Vec<ServerEntry>>,
+    /// The application's callbacks for credentials, by cluster.
+    pub(crate) providers: Vec<Option<Provider>>,
     pub(crate) gates: Vec<ReconnectGate>,
     pub(crate) ports: Vec<ShardPort>,
     pub(crate) registry: Shared,
@@ -137,7 +140,7 @@ impl NodeShared {
     pub(crate) fn new(
         config: Config,
         ring: ClusterTable,
-        servers: Vec<Vec<ServerAddress>>,
+        (servers, providers): (Vec<Vec<ServerEntry>>, Vec<Option<Provider>>),
         ports: Vec<ShardPort>,
         registry: Shared,
         keys: Option<KeyRing>,
@@ -156,6 +159,7 @@ impl NodeShared {
             config: Arc::new(config),
             ring,
             servers,
+            providers,
             ports,
             registry,
             identities: Mutex::default(),

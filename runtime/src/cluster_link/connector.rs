@@ -8,15 +8,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use croupier_protocol::{ConnectOptions, Connection, ConnectionConfig, DecoderLimits};
+use croupier_protocol::{ConnectOptions, Connection, ConnectionConfig, DecoderLimits, ServerError};
 use futures_lite::future;
 
 use super::{
-    Link, LinkStatus,
+    Link, LinkStatus, ServerEntry,
+    access::Access,
     session::{Session, SessionEnd},
 };
 use crate::{
-    config::ServerAddress,
     error::LinkEnd,
     stats::add,
     transport::{Alarm, Socket, SocketSettings, resolve, sleep},
@@ -32,7 +32,7 @@ pub(crate) async fn run(link: Rc<Link>) {
     let mut servers: Vec<Server> = link.node.servers[link.index]
         .iter()
         .cloned()
-        .map(|address| Server { address, refusals: 0 })
+        .map(|entry| Server { entry, refusal: None, refusals: 0 })
         .collect();
     fastrand::shuffle(&mut servers);
     let mut failed_rounds = 0;
@@ -49,17 +49,22 @@ pub(crate) async fn run(link: Rc<Link>) {
                 break 'link;
             }
             add(&link.counters.tries, 1);
-            let ended = future::or(try_server(&link, &server.address), closed(&link)).await;
-            match &ended.end {
-                SessionEnd::Server(error) if error.is_authentication() => server.refusals += 1,
-                _ if ended.was_ready => server.refusals = 0,
-                _ => {}
-            }
+            let ended = future::or(try_server(&link, &server.entry), closed(&link)).await;
+            server.note(&ended);
             if ended.was_ready {
                 failed_rounds = 0;
-            } else if !matches!(ended.end, SessionEnd::Closing) {
-                tracing::debug!(cluster = %link.cluster, shard = link.shard, server = %server.address,
-                    end = %ended.end, "a try to connect failed");
+            }
+            match &ended.end {
+                SessionEnd::Credentials(_) | SessionEnd::Tls(_) => {
+                    tracing::warn!(cluster = %link.cluster, shard = link.shard, server = %server.entry.address,
+                        end = %ended.end, "a try to connect failed");
+                }
+                SessionEnd::Closing => {}
+                _ if ended.was_ready => {}
+                _ => {
+                    tracing::debug!(cluster = %link.cluster, shard = link.shard, server = %server.entry.address,
+                        end = %ended.end, "a try to connect failed");
+                }
             }
         }
         if !is_any_left {
@@ -83,8 +88,25 @@ pub(crate) async fn run(link: Rc<Link>) {
 }
 
 struct Server {
-    address: ServerAddress,
+    entry: ServerEntry,
+    /// How it refused us last, and how often in a row.
+    refusal: Option<ServerError>,
     refusals: u32,
+}
+
+impl Server {
+    /// Counts the same refusal in a row. A connection that was accepted ends the row, also when the server
+    /// ends it because credentials have expired: new ones may be there by now.
+    fn note(&mut self, ended: &Ended) {
+        if ended.was_ready {
+            (self.refusal, self.refusals) = (None, 0);
+        } else if let SessionEnd::Server(error) = &ended.end
+            && error.is_authentication()
+        {
+            self.refusals = if self.refusal.as_ref() == Some(error) { self.refusals + 1 } else { 1 };
+            self.refusal = Some(error.clone());
+        }
+    }
 }
 
 struct Ended {
@@ -94,7 +116,11 @@ struct Ended {
 
 impl Ended {
     fn unconnected(error: io::Error) -> Self {
-        Ended { end: SessionEnd::Socket(error), was_ready: false }
+        Ended::of_no_session(SessionEnd::Socket(error))
+    }
+
+    fn of_no_session(end: SessionEnd) -> Self {
+        Ended { end, was_ready: false }
     }
 }
 
@@ -106,30 +132,34 @@ fn backoff(base: Duration, max: Duration, failed_rounds: u32) -> Duration {
 }
 
 /// Tries all addresses of a server, and drives the first connection that comes about to its end.
-async fn try_server(link: &Rc<Link>, server: &ServerAddress) -> Ended {
+async fn try_server(link: &Rc<Link>, server: &ServerEntry) -> Ended {
     let connection = &link.config.connection;
     let settings = SocketSettings {
         connect_timeout: connection.connect_timeout,
         user_timeout: connection.user_timeout,
         keepalive: connection.user_timeout,
     };
-    let addresses =
-        match crate::time::timeout(settings.connect_timeout, resolve(&server.host, server.port)).await {
-            Ok(Ok(addresses)) => addresses,
-            Ok(Err(error)) => return Ended::unconnected(error),
-            Err(elapsed) => return Ended::unconnected(io::Error::new(io::ErrorKind::TimedOut, elapsed)),
-        };
+    let prepared = async {
+        let access = Access::prepare(link, server).await?;
+        let addresses = resolve(&server.address.host, server.address.port).await;
+        Ok((access, addresses.map_err(SessionEnd::Socket)?))
+    };
+    let (access, addresses) = match crate::time::timeout(settings.connect_timeout, prepared).await {
+        Ok(Ok(prepared)) => prepared,
+        Ok(Err(end)) => return Ended::of_no_session(end),
+        Err(elapsed) => return Ended::unconnected(io::Error::new(io::ErrorKind::TimedOut, elapsed)),
+    };
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in addresses {
         match Socket::connect(address, &settings).await {
-            Ok(socket) => return drive(link, socket).await,
+            Ok(socket) => return drive(link, socket, access).await,
             Err(error) => last = error,
         }
     }
     Ended::unconnected(last)
 }
 
-async fn drive(link: &Rc<Link>, socket: Socket) -> Ended {
+async fn drive(link: &Rc<Link>, socket: Socket, access: Access) -> Ended {
     let settings = &link.config.connection;
     let config = ConnectionConfig {
         connect: ConnectOptions { name: Some(link.node.name.clone()), ..ConnectOptions::default() },
@@ -138,7 +168,7 @@ async fn drive(link: &Rc<Link>, socket: Socket) -> Ended {
         handshake_timeout: settings.connect_timeout,
         decoder: DecoderLimits::default(),
     };
-    let mut session = Session::new(link, socket, Connection::new(config, Instant::now()));
+    let mut session = Session::new(link, socket, Connection::new(config, Instant::now()), access);
     let end = poll_fn(|cx| session.poll(cx)).await;
     let was_ready = session.is_ready();
     drop(session);

@@ -5,12 +5,14 @@
 //! is borrowed while a handler runs: a message goes to the list of receivers as it was when the
 //! message was looked up. So a handler may use every verb, and each takes effect at once.
 
+mod access;
 mod barrier;
 mod connector;
 mod gate;
 mod outbox;
 mod read_buffer;
 mod reply;
+mod server_entry;
 mod session;
 
 use std::{
@@ -37,6 +39,7 @@ pub(crate) use self::{
     connector::run,
     gate::ReconnectGate,
     outbox::{Destination, SLICE_BYTES_MIN},
+    server_entry::{ServerEntry, tls_name},
 };
 use crate::{
     ClusterName, Message, Payload, PublishError, RequestError, SubscribeError,

@@ -403,17 +403,20 @@ impl Outbox {
         let Some(sender) = self.sender.take() else { return Sent::All };
         let outcome = loop {
             let bytes = self.unsent_front();
-            if bytes.is_empty() || (!self.open && self.handshake_head == self.handshake.len()) {
-                break Sent::All;
-            }
-            let sent = if self.slices.is_empty() || self.handshake_head < self.handshake.len() {
+            let is_all = bytes.is_empty() || (!self.open && self.handshake_head == self.handshake.len());
+            let sent = if is_all {
+                match sender.flush() {
+                    Ok(()) => break Sent::All,
+                    Err(error) => Err(error),
+                }
+            } else if self.slices.is_empty() || self.handshake_head < self.handshake.len() {
                 sender.send(bytes)
             } else {
                 let mut slices = [IoSlice::new(&[]); SLICES_PER_SEND];
                 let count = self.gather(&mut slices);
                 sender.send_vectored(&slices[..count])
             };
-            self.totals.sends += 1;
+            self.totals.sends += u64::from(!is_all);
             match sent {
                 Ok(sent) => self.advance(sent),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

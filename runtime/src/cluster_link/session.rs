@@ -10,10 +10,17 @@ use std::{
 
 use croupier_protocol::{Connection, ConnectionError, Event, PermissionAction, Progress, ServerError};
 
-use super::{Link, LinkStatus, outbox::Sent, read_buffer::ReadBuffer};
+use super::{
+    Link, LinkStatus,
+    access::{Access, AccessError, Introduction, TlsSetup, request},
+    outbox::Sent,
+    read_buffer::ReadBuffer,
+};
 use crate::{
-    RequestError,
+    CredentialsError, RequestError,
+    credentials::{Asked, Credentials},
     stats::{add, store},
+    tls::TlsError,
     transport::{Alarm, Socket},
 };
 
@@ -34,6 +41,10 @@ pub(crate) enum SessionEnd {
     Protocol(ConnectionError),
     /// The server said why it ends.
     Server(ServerError),
+    /// There are no credentials to show.
+    Credentials(CredentialsError),
+    /// There is no TLS where there must be, or the other way round.
+    Tls(TlsError),
     /// The node is stopping.
     Closing,
 }
@@ -45,9 +56,41 @@ impl fmt::Display for SessionEnd {
             SessionEnd::Socket(error) => write!(f, "{error}"),
             SessionEnd::Protocol(error) => write!(f, "{error}"),
             SessionEnd::Server(error) => write!(f, "the server says: {error}"),
+            SessionEnd::Credentials(error) => write!(f, "{error}"),
+            SessionEnd::Tls(error) => write!(f, "{error}"),
             SessionEnd::Closing => f.write_str("the node stops"),
         }
     }
+}
+
+impl From<AccessError> for SessionEnd {
+    fn from(error: AccessError) -> Self {
+        match error {
+            AccessError::Credentials(error) => SessionEnd::Credentials(error),
+            AccessError::Tls(error) => SessionEnd::Tls(error),
+            AccessError::Thread(error) => SessionEnd::Socket(error),
+        }
+    }
+}
+
+/// An error of the stream, which under TLS may be one of TLS.
+fn broken(error: io::Error) -> SessionEnd {
+    match TlsError::from_io(&error) {
+        Some(error) => SessionEnd::Tls(error),
+        None => SessionEnd::Socket(error),
+    }
+}
+
+/// How far the opening of a connection has come. Nothing but a handshake is sent before [`Opening::Done`].
+enum Opening {
+    /// The server's greeting is awaited.
+    Greeting,
+    /// The TLS handshake is under way; before the greeting or after it, as the setup says.
+    Securing { is_greeted: bool },
+    /// The application looks for credentials.
+    Asking(Asked),
+    /// CONNECT is on its way, or was.
+    Done,
 }
 
 pub(super) struct Session<'l> {
@@ -58,14 +101,24 @@ pub(super) struct Session<'l> {
     alarm: Alarm,
     /// When the oldest message was seen that no PING follows.
     unmarked_since: Option<Instant>,
+    opening: Opening,
+    tls: Option<TlsSetup>,
+    introduction: Introduction,
     is_ready: bool,
 }
 
 impl<'l> Session<'l> {
-    pub(super) fn new(link: &'l Rc<Link>, socket: Socket, connection: Connection) -> Self {
+    pub(super) fn new(link: &'l Rc<Link>, socket: Socket, connection: Connection, access: Access) -> Self {
         link.outbox.borrow_mut().attach(socket.send_half());
+        let Access { tls, introduction } = access;
         Session {
             link,
+            opening: match &tls {
+                Some(TlsSetup { first: true, .. }) => Opening::Securing { is_greeted: false },
+                _ => Opening::Greeting,
+            },
+            tls,
+            introduction,
             socket,
             connection,
             buffer: ReadBuffer::new(),
@@ -99,18 +152,12 @@ impl<'l> Session<'l> {
             if self.link.closing.get() {
                 return Err(SessionEnd::Closing);
             }
-            let read = match self.socket.poll_read(cx, self.buffer.unfilled()) {
-                Poll::Ready(Ok(0)) => return Err(SessionEnd::EndOfStream),
-                Poll::Ready(Ok(bytes)) => Some(bytes),
-                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => Some(0),
-                Poll::Ready(Err(error)) => return Err(SessionEnd::Socket(error)),
-                Poll::Pending => None,
-            };
+            let read = if self.is_ready || self.open(now, cx)? { self.read(cx)? } else { None };
             if let Some(bytes) = read {
                 self.buffer.filled(bytes);
                 add(&self.link.counters.reads, 1);
                 add(&self.link.counters.received_bytes, bytes as u64);
-                self.dispatch(now)?;
+                self.dispatch(now, cx)?;
             }
             self.handle_timeouts(now)?;
             self.transmit(now, cx)?;
@@ -130,8 +177,103 @@ impl<'l> Session<'l> {
         Ok(())
     }
 
+    /// Reads what is there; `None` when that is nothing.
+    fn read(&mut self, cx: &mut Context<'_>) -> Result<Option<usize>, SessionEnd> {
+        match self.socket.poll_read(cx, self.buffer.unfilled()) {
+            Poll::Ready(Ok(0)) => Err(SessionEnd::EndOfStream),
+            Poll::Ready(Ok(bytes)) => Ok(Some(bytes)),
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => Ok(Some(0)),
+            Poll::Ready(Err(error)) => Err(broken(error)),
+            Poll::Pending => Ok(None),
+        }
+    }
+
+    /// Goes on with what comes before CONNECT. Whether there may be something to read for the protocol.
+    #[cold]
+    fn open(&mut self, now: Instant, cx: &mut Context<'_>) -> Result<bool, SessionEnd> {
+        match &mut self.opening {
+            Opening::Securing { is_greeted } => {
+                let is_greeted = *is_greeted;
+                if !self.socket.is_under_tls() {
+                    let TlsSetup { config, name, .. } = self.tls.clone().ok_or(SessionEnd::EndOfStream)?;
+                    self.socket
+                        .start_tls(config, name)
+                        .map_err(|error| SessionEnd::Tls(TlsError::from_rustls(&error)))?;
+                    self.link.outbox.borrow_mut().attach(self.socket.send_half());
+                }
+                match self.socket.poll_handshake(cx) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                        return Err(SessionEnd::EndOfStream);
+                    }
+                    Poll::Ready(Err(error)) => return Err(broken(error)),
+                    Poll::Pending => return Ok(false),
+                }
+                self.opening = Opening::Greeting;
+                if is_greeted {
+                    self.introduce(now, cx)?;
+                }
+                Ok(true)
+            }
+            Opening::Asking(asked) => {
+                if let Poll::Ready(answer) = asked.as_mut().poll(cx) {
+                    self.connect(Some(&answer.map_err(SessionEnd::Credentials)?), now)?;
+                }
+                Ok(true)
+            }
+            Opening::Greeting | Opening::Done => Ok(true),
+        }
+    }
+
+    /// The server's first INFO is here.
+    fn greeted(&mut self, unread_bytes: usize, now: Instant, cx: &mut Context<'_>) -> Result<(), SessionEnd> {
+        let offers =
+            self.connection.info().map_or((false, false), |info| (info.tls_required, info.tls_available));
+        match (&self.tls, offers) {
+            (Some(_), _) if self.socket.is_under_tls() => self.introduce(now, cx),
+            (Some(_), (false, false)) => Err(SessionEnd::Tls(TlsError::NotOffered)),
+            (Some(_), _) if unread_bytes > 0 => {
+                Err(SessionEnd::Tls(TlsError::BytesBeforeHandshake { bytes: unread_bytes }))
+            }
+            (Some(_), _) => {
+                self.opening = Opening::Securing { is_greeted: true };
+                // The handshake's own polls are what waits from here on.
+                self.open(now, cx).map(drop)
+            }
+            (None, (true, _)) => Err(SessionEnd::Tls(TlsError::Required)),
+            (None, _) => self.introduce(now, cx),
+        }
+    }
+
+    /// Says who we are, or has the application asked for it.
+    fn introduce(&mut self, now: Instant, cx: &mut Context<'_>) -> Result<(), SessionEnd> {
+        match std::mem::replace(&mut self.introduction, Introduction::Known(None)) {
+            Introduction::Known(credentials) => self.connect(credentials.as_ref(), now),
+            Introduction::Asked { provider, server } => {
+                let nonce = self.connection.info().and_then(|info| info.nonce.clone());
+                self.opening = Opening::Asking(provider.ask(request(self.link, server, nonce)));
+                self.open(now, cx).map(drop)
+            }
+        }
+    }
+
+    fn connect(&mut self, credentials: Option<&Credentials>, now: Instant) -> Result<(), SessionEnd> {
+        let nonce = self.connection.info().and_then(|info| info.nonce.clone());
+        let options = self.connection.connect_options_mut();
+        options.tls_required = self.tls.is_some();
+        if let Some(credentials) = credentials {
+            credentials.fill(nonce.as_deref(), options).map_err(SessionEnd::Credentials)?;
+        }
+        let mut outbox = self.link.outbox.borrow_mut();
+        self.connection.connect(outbox.handshake());
+        self.connection.ping(outbox.handshake(), now);
+        self.connection.connect_options_mut().forget_credentials();
+        self.opening = Opening::Done;
+        Ok(())
+    }
+
     /// Decodes and hands out everything that was read.
-    fn dispatch(&mut self, now: Instant) -> Result<(), SessionEnd> {
+    fn dispatch(&mut self, now: Instant, cx: &mut Context<'_>) -> Result<(), SessionEnd> {
         let lent = self.buffer.lend();
         let mut at = lent.start;
         let mut messages = 0;
@@ -147,10 +289,16 @@ impl<'l> Session<'l> {
                     messages += 1;
                     self.link.dispatch(frame, &lent.chunk);
                 }
+                Ok(Progress::Event { event: Event::ServerInfo { first: true }, consumed }) => {
+                    at += consumed;
+                    if let Err(end) = self.greeted(lent.end - at, now, cx) {
+                        break Err(end);
+                    }
+                    self.identify();
+                }
                 Ok(Progress::Event { event, consumed }) => {
                     at += consumed;
-                    if let Err(end) =
-                        handle_event(self.link, &mut self.connection, &mut self.is_ready, event, now)
+                    if let Err(end) = handle_event(self.link, &mut self.connection, &mut self.is_ready, event)
                     {
                         break Err(end);
                     }
@@ -162,6 +310,15 @@ impl<'l> Session<'l> {
         add(&self.link.counters.received, messages);
         self.buffer.give_back(lent, at, *outcome.as_ref().unwrap_or(&0));
         outcome.map(drop)
+    }
+
+    /// Takes note of who the server is, unless anybody on the way may have said it.
+    fn identify(&self) {
+        if let Some(info) = self.connection.info()
+            && matches!(self.opening, Opening::Asking(_) | Opening::Done)
+        {
+            self.link.node.identify(self.link, info);
+        }
     }
 
     fn handle_timeouts(&mut self, now: Instant) -> Result<(), SessionEnd> {
@@ -202,7 +359,7 @@ impl<'l> Session<'l> {
             if outbox.is_blocked() {
                 match self.socket.poll_write(cx, outbox.unsent_front()) {
                     Poll::Ready(Ok(bytes)) => outbox.unblocked(bytes),
-                    Poll::Ready(Err(error)) => return Err(SessionEnd::Socket(error)),
+                    Poll::Ready(Err(error)) => return Err(broken(error)),
                     Poll::Pending => break,
                 }
             }
@@ -243,20 +400,14 @@ fn handle_event(
     connection: &mut Connection,
     is_ready: &mut bool,
     event: Event<'_>,
-    now: Instant,
 ) -> Result<(), SessionEnd> {
     match event {
-        Event::ServerInfo { first } => {
-            let payload_bytes_max = payload_bytes_max(link, connection);
+        Event::ServerInfo { .. } => {
             if let Some(info) = connection.info() {
                 link.node.identify(link, info);
             }
-            let mut outbox = link.outbox.borrow_mut();
-            if first {
-                connection.connect(outbox.handshake());
-                connection.ping(outbox.handshake(), now);
-            } else if *is_ready {
-                outbox.set_payload_bytes_max(payload_bytes_max);
+            if *is_ready {
+                link.outbox.borrow_mut().set_payload_bytes_max(payload_bytes_max(link, connection));
             }
         }
         Event::Ready(_) => {

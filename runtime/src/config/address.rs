@@ -31,15 +31,15 @@ pub enum InvalidServerAddress {
     /// Nothing there.
     #[error("the server address is empty: write nats://host:port")]
     Empty,
-    /// A scheme other than `nats`.
-    #[error("`{scheme}://` is not supported: write nats://host:port")]
+    /// A scheme that means nothing here.
+    #[error("`{scheme}://` is not supported: write nats://host:port or tls://host:port")]
     Scheme {
         /// The scheme, without `://`.
         scheme: String,
     },
-    /// User, password or token before an `@`.
+    /// User, password or token before an `@`, malformed, or where none may stand.
     #[error(
-        "`{redacted}` carries a user name, password or token, which are not supported yet: write nats://host:port"
+        "`{redacted}`: credentials before `@` are malformed, or stand where none may: write nats://user:password@host:port or nats://token@host:port, special characters as %40"
     )]
     Credentials {
         /// The address with everything secret replaced.

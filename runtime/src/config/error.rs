@@ -227,7 +227,9 @@ fn hide_secret(line: &str) -> String {
             let name = &lower[..lower.len() - rest.len()];
             let is_file = name.ends_with("_file") || name.ends_with("_files");
             let after = rest.trim_start_matches(['"', '\'', ' ', '\t']);
-            (after.starts_with('=') && !is_file).then(|| lower.len() - after.len() + 1)
+            let value = after.strip_prefix('=').filter(|_| !is_file)?;
+            let is_text = value.trim_start().starts_with(['"', '\'']);
+            (is_text || !TEXT_ONLY_WORDS.contains(&word)).then(|| lower.len() - value.len())
         });
         assigned.min()
     };
@@ -237,8 +239,29 @@ fn hide_secret(line: &str) -> String {
     }
 }
 
+/// Whether the value that stands there is one that [`hide_secret`] hides.
+pub(crate) fn is_secret(text: &str, at: usize) -> bool {
+    let at = text.floor_char_boundary(at.min(text.len()));
+    let line_start = text[..at].rfind('\n').map_or(0, |before| before + 1);
+    let line = text[line_start..].lines().next().unwrap_or_default();
+    hide_secret(line) != line
+}
+
+/// The text with what stands in double quotes replaced.
+pub(crate) fn without_quoted(text: &str) -> String {
+    match (text.find('"'), text.rfind('"')) {
+        (Some(first), Some(last)) if first < last => {
+            format!("{}{REDACTION}{}", &text[..first], &text[last + 1..])
+        }
+        _ => text.to_owned(),
+    }
+}
+
 /// What names of settings contain whose value nobody should see.
-const SECRET_WORDS: [&str; 4] = ["secret", "password", "token", "key"];
+const SECRET_WORDS: [&str; 8] = ["secret", "pass", "token", "key", "creds", "jwt", "auth", "seed"];
+
+/// Those of them that are also names of settings which hold no secret, unless a text follows.
+const TEXT_ONLY_WORDS: [&str; 2] = ["auth", "seed"];
 
 /// The text with whatever stands before an `@` replaced: it may be a password.
 pub(crate) fn redacted(text: &str) -> String {
@@ -372,6 +395,16 @@ mod tests {
                 "secret_files = [\"/run/registry\"], secret_file = 1",
             ),
             ("secret_files = [\"a\"], token = 'canary'", "secret_files = [\"a\"], token = ***"),
+            ("auth = \"canary\"", "auth = ***"),
+            ("auth = { user = \"u\", seed = \"canary\" }", "auth = { user = \"u\", seed = ***"),
+            (
+                "auth = { password_file = \"f\", pass = 'canary' }",
+                "auth = { password_file = \"f\", pass = ***",
+            ),
+            (
+                "seeds = [\"a:1\"], seed = 5, nkey_seed_file = \"f\"",
+                "seeds = [\"a:1\"], seed = 5, nkey_seed_file = \"f\"",
+            ),
             ("name = \"secret\" # password", "name = \"secret\" # password"),
         ] {
             assert_eq!(hide_secret(line), shown);

@@ -35,7 +35,7 @@ impl<'a> Layers<'a> {
     }
 
     /// The text of a span, and the span in it.
-    fn local(&self, span: Range<usize>) -> Option<(&'a Text, Range<usize>)> {
+    pub(super) fn local(&self, span: Range<usize>) -> Option<(&'a Text, Range<usize>)> {
         let (base, text) = self.texts.iter().rev().find(|(base, _)| *base <= span.start)?;
         Some((text, span.start - base..span.end.max(span.start) - base))
     }

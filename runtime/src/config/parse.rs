@@ -11,11 +11,12 @@ use toml::{
 
 use super::{
     Config, Loaded,
-    error::{CODE_SOURCE, ConfigError, Place, Problem, STRING_SOURCE, Text},
+    error::{CODE_SOURCE, ConfigError, Place, Problem, STRING_SOURCE, Text, is_secret, without_quoted},
     layers::{self, Layers},
     origin::Origin,
     overrides::{self, Override},
     schema, suggest, validate,
+    validate_access::secrets_in_urls,
 };
 
 /// The longest file that is read, in bytes: far above 256 clusters with all their servers.
@@ -119,7 +120,8 @@ fn merged(
         only.name = ONLY_CLUSTER_NAME.to_owned();
     }
 
-    let problems = validate::problems(&config, validate::allowed_cpus().as_deref());
+    let mut problems = validate::problems(&config, validate::allowed_cpus().as_deref());
+    problems.extend(secrets_in_urls(&config));
     if problems.is_empty() {
         let origins = layers.origins(&places);
         return Ok(Loaded { config, origins });
@@ -152,6 +154,10 @@ fn check_version(text: &str, table: &DeTable<'_>) -> Option<Problem> {
 /// A problem that the TOML reader or a value's own reader has found.
 fn from_toml(layers: &Layers<'_>, error: &toml::de::Error) -> Problem {
     let message = error.message().trim().replace('\n', "; ");
+    let message = match error.span().and_then(|span| layers.local(span)) {
+        Some((text, span)) if is_secret(&text.text, span.start) => without_quoted(&message),
+        _ => message,
+    };
     let mut problem = Problem::plain("", message.as_str());
     problem.remedy = remedy_for(&message);
     match error.span() {

@@ -59,6 +59,14 @@ pub(crate) fn paths<S: Serializer>(paths: &[PathBuf], serializer: S) -> Result<S
     serializer.collect_seq(paths.iter().map(|path| path.to_string_lossy()))
 }
 
+/// The same of one path.
+pub(crate) fn path<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+    match path {
+        Some(path) => serializer.serialize_some(&path.to_string_lossy()),
+        None => serializer.serialize_none(),
+    }
+}
+
 /// A size in the largest unit that makes it whole; it reads back.
 pub(crate) fn shown_size(bytes: usize) -> String {
     shown(bytes as u128, &SIZE_UNITS)

@@ -11,8 +11,9 @@ use schemars::{
 use serde_json::{Map, Value};
 
 use super::{
-    CLUSTERS_MAX, CPU_MAX, Config, Cpus, HEARTBEAT_MIN, INBOX_MAX, NAME_BYTES_MAX, PAYLOAD_BYTES_MAX,
-    PINGS_OUT_MAX, SECRETS_MAX, SEEDS_MAX, SERVERS_MAX, SPIN_MAX, WAIT_MAX, WEIGHT_MAX, WEIGHT_MIN,
+    CLUSTERS_MAX, CPU_MAX, CREDS_BYTES_MAX, Config, Cpus, HEARTBEAT_MIN, INBOX_MAX, NAME_BYTES_MAX,
+    PAYLOAD_BYTES_MAX, PEM_BYTES_MAX, PINGS_OUT_MAX, SECRETS_MAX, SEEDS_MAX, SERVERS_MAX, SPIN_MAX,
+    USER_BYTES_MAX, WAIT_MAX, WEIGHT_MAX, WEIGHT_MIN,
     quantity::{shown_duration, shown_size},
 };
 use crate::{reload::is_reloadable, secret::SECRET_BYTES_MAX};
@@ -154,6 +155,14 @@ pub(super) fn secret_files(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+pub(super) fn secret_file(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "minLength": 1, "x-file": "secret" })
+}
+
+pub(super) fn file(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "minLength": 1, "x-file": "public" })
+}
+
 impl JsonSchema for Cpus {
     fn schema_name() -> Cow<'static, str> {
         "Cpus".into()
@@ -276,10 +285,12 @@ fn snake_case(name: &str) -> String {
 fn constant(name: &str) -> Option<String> {
     Some(match name {
         "CLUSTERS_MAX" => CLUSTERS_MAX.to_string(),
+        "CREDS_BYTES_MAX" => shown_size(CREDS_BYTES_MAX),
         "CPU_MAX" => CPU_MAX.to_string(),
         "HEARTBEAT_MIN" => shown_duration(HEARTBEAT_MIN),
         "INBOX_MAX" => INBOX_MAX.to_string(),
         "NAME_BYTES_MAX" => NAME_BYTES_MAX.to_string(),
+        "PEM_BYTES_MAX" => shown_size(PEM_BYTES_MAX),
         "PAYLOAD_BYTES_MAX" => shown_size(PAYLOAD_BYTES_MAX),
         "PINGS_OUT_MAX" => PINGS_OUT_MAX.to_string(),
         "SECRETS_MAX" => SECRETS_MAX.to_string(),
@@ -287,6 +298,7 @@ fn constant(name: &str) -> Option<String> {
         "SEEDS_MAX" => SEEDS_MAX.to_string(),
         "SERVERS_MAX" => SERVERS_MAX.to_string(),
         "SPIN_MAX" => shown_duration(SPIN_MAX),
+        "USER_BYTES_MAX" => USER_BYTES_MAX.to_string(),
         "WAIT_MAX" => shown_duration(WAIT_MAX),
         "WEIGHT_MAX" => WEIGHT_MAX.to_string(),
         "WEIGHT_MIN" => WEIGHT_MIN.to_string(),

@@ -1,11 +1,14 @@
 //! The sections of a node's configuration, each field with its meaning, unit, limit and cost.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{address::ServerAddress, cpus::Cpus, error::redacted, quantity, schema, validate::*};
+use super::{
+    address::ServerAddress, auth::AuthConfig, cpus::Cpus, error::redacted, quantity, schema,
+    server_url::ServerUrl, tls::TlsConfig, validate::*,
+};
 
 /// `[node]`: who this process is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -87,7 +90,7 @@ pub enum RingMode {
 }
 
 /// `[[clusters]]`: one gnatsd cluster.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a section [[clusters]]")]
 #[schemars(extend("required" = ["servers"]))]
 pub struct ClusterConfig {
@@ -96,9 +99,10 @@ pub struct ClusterConfig {
     /// left out and is `c1`.
     #[schemars(length(min = 1, max = NAME_BYTES_MAX))]
     pub name: String,
-    /// Servers to try, each `nats://host:port`, `host:port` or `host` (port 4222); 1 to
+    /// Servers to try, each `nats://host:port`, `tls://host:port`, `host:port` or `host` (port 4222); 1 to
     /// [`SERVERS_MAX`](super::SERVERS_MAX). Each of them is tried; name all that
-    /// may be reached.
+    /// may be reached. Credentials in a URL are for code only, see [`ServerUrl`]; here secrets stand in
+    /// files, see `auth`.
     #[serde(serialize_with = "redacted_servers")]
     #[schemars(schema_with = "schema::servers")]
     pub servers: Vec<String>,
@@ -107,11 +111,19 @@ pub struct ClusterConfig {
     /// [`RingMode::Roulette`] demands 1.
     #[schemars(range(min = WEIGHT_MIN, max = WEIGHT_MAX))]
     pub weight: f64,
+    /// Who this node is to the servers; exactly one of user with password_file, token_file, nkey_seed_file
+    /// and creds_file. `None`: nobody.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth: Option<AuthConfig>,
+    /// That the links require TLS, and whom they trust; `{}` trusts the machine's own issuers. `None`: no TLS,
+    /// unless one of the servers is `tls://`, which means the same as `{}`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsConfig>,
 }
 
 impl Default for ClusterConfig {
     fn default() -> Self {
-        Self { name: String::new(), servers: Vec::new(), weight: 1.0 }
+        Self { name: String::new(), servers: Vec::new(), weight: 1.0, auth: None, tls: None }
     }
 }
 
@@ -120,6 +132,27 @@ impl ClusterConfig {
     pub fn new(name: impl Into<String>, servers: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
         let servers = servers.into_iter().map(|server| server.as_ref().to_owned()).collect();
         Self { name: name.into(), servers, ..Self::default() }
+    }
+
+    /// Sets who this node is to the servers.
+    ///
+    /// ```
+    /// use croupier::config::{AuthConfig, ClusterConfig, TlsConfig};
+    ///
+    /// let cluster = ClusterConfig::new("c1", ["nats://a.example:4222"])
+    ///     .auth(AuthConfig::creds_file("app.creds"))
+    ///     .tls(TlsConfig::default().ca_file("ca.pem"));
+    /// assert!(cluster.requires_tls());
+    /// ```
+    #[must_use]
+    pub fn auth(self, auth: impl Into<AuthConfig>) -> Self {
+        Self { auth: Some(auth.into()), ..self }
+    }
+
+    /// Has the links require TLS.
+    #[must_use]
+    pub fn tls(self, tls: TlsConfig) -> Self {
+        Self { tls: Some(tls), ..self }
     }
 
     /// The weight in the ring's units of a sixteenth, rounded to the nearest: 16 for weight 1.
@@ -137,7 +170,37 @@ impl ClusterConfig {
     ///
     /// The first address that is none.
     pub fn addresses(&self) -> Result<Vec<ServerAddress>, super::InvalidServerAddress> {
+        Ok(self.urls()?.into_iter().map(|url| url.address).collect())
+    }
+
+    /// The servers with all that their URLs say.
+    ///
+    /// # Errors
+    ///
+    /// The first URL that is none.
+    pub fn urls(&self) -> Result<Vec<ServerUrl>, super::InvalidServerAddress> {
         self.servers.iter().map(|server| server.parse()).collect()
+    }
+
+    /// Whether every link to this cluster, also to servers that it names itself, must use TLS.
+    #[must_use]
+    pub fn requires_tls(&self) -> bool {
+        let mut urls = self.servers.iter().filter_map(|server| server.parse::<ServerUrl>().ok());
+        self.tls.is_some() || urls.any(|url| url.requires_tls)
+    }
+}
+
+impl fmt::Debug for ClusterConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, servers, weight, auth, tls } = self;
+        let servers: Vec<String> = servers.iter().map(|server| redacted(server)).collect();
+        f.debug_struct("ClusterConfig")
+            .field("name", name)
+            .field("servers", &servers)
+            .field("weight", weight)
+            .field("auth", auth)
+            .field("tls", tls)
+            .finish()
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::Credentials;
 
 pub(super) const FULL: &str = r#"
 version = 1
@@ -245,7 +246,7 @@ spin = "2s"
 inbox = 0
 [[clusters]]
 name = "c1"
-servers = ["a:1", "tls://b"]
+servers = ["a:1", "wss://b"]
 weight = 0
 [[clusters]]
 name = "c1"
@@ -301,6 +302,46 @@ request_timeout = "25h"
     ];
     assert_eq!(found, expected);
     assert!(error.to_string().starts_with("<string>: 21 problems\n<string>:3:8: node.name: "), "{error}");
+}
+
+#[test]
+fn the_access_of_a_cluster_is_read_with_its_files() {
+    let text = r#"version = 1
+[[clusters]]
+servers = ["tls://a"]
+auth = { user = "app", password_file = "p" }
+tls = { ca_file = "/ca.pem", cert_file = "n.pem", key_file = "n.key", first = true, server_name = "n" }
+"#;
+    let cluster = text.parse::<Config>().unwrap().clusters.remove(0);
+    assert_eq!(cluster.auth, Some(AuthConfig::password_file("app", "p")));
+    let tls = TlsConfig::default().ca_file("/ca.pem").client_certificate("n.pem", "n.key");
+    assert_eq!(cluster.tls, Some(tls.first(true).server_name("n")));
+    assert!(cluster.requires_tls());
+}
+
+#[test]
+fn access_that_cannot_be_meant_is_refused() {
+    for (cluster, key) in [
+        ("auth = {}", "clusters[0].auth"),
+        ("auth = { user = 'u' }", "clusters[0].auth.user"),
+        ("auth = { user = '', password_file = 'p' }", "clusters[0].auth.user"),
+        ("auth = { password_file = 'p' }", "clusters[0].auth.password_file"),
+        ("auth = { token_file = '' }", "clusters[0].auth.token_file"),
+        ("auth = { token_file = 't', creds_file = 'c' }", "clusters[0].auth"),
+        ("tls = { cert_file = 'c' }", "clusters[0].tls.cert_file"),
+        ("tls = { key_file = 'k' }", "clusters[0].tls.key_file"),
+        ("tls = { ca_file = '' }", "clusters[0].tls.ca_file"),
+        ("tls = { server_name = 'a b' }", "clusters[0].tls.server_name"),
+    ] {
+        let text = format!("version = 1\n[[clusters]]\nservers = ['a']\n{cluster}\n");
+        let error = text.parse::<Config>().unwrap_err();
+        let keys: Vec<&str> = error.problems().iter().map(|problem| problem.key.as_str()).collect();
+        assert_eq!(keys, [key], "{error}");
+    }
+    let credentials = Credentials::token("t");
+    let both = ClusterConfig::new("c", ["nats://t@a"]).auth(credentials);
+    let error = Config { clusters: vec![both], ..Config::default() }.validate().unwrap_err();
+    assert_eq!(error.problems()[0].key, "clusters[0].servers[0]");
 }
 
 #[test]

@@ -7,8 +7,10 @@ use std::{
 };
 
 use super::{
-    ClusterConfig, Config, ConnectionConfig, Cpus, LimitsConfig, RingMode, ServerAddress, ShardsConfig,
+    ClusterConfig, Config, ConnectionConfig, Cpus, LimitsConfig, RingMode, ServerAddress, ServerUrl,
+    ShardsConfig,
     error::{CODE_SOURCE, ConfigError, Problem},
+    validate_access::check_access,
     validate_registry::check_registry,
 };
 use crate::probe;
@@ -163,6 +165,7 @@ fn check_clusters(problems: &mut Vec<Problem>, clusters: &[ClusterConfig]) {
             problems.push(Problem::new(key("weight"), message, remedy));
         }
         check_servers(problems, index, cluster, &mut addresses);
+        check_access(problems, index, cluster);
     }
 }
 
@@ -183,9 +186,9 @@ fn check_servers(
     }
     for (position, server) in cluster.servers.iter().enumerate() {
         let key = format!("{key}[{position}]");
-        match server.parse::<ServerAddress>() {
+        match server.parse::<ServerUrl>() {
             Err(error) => problems.push(Problem::plain(key, error.to_string())),
-            Ok(address) => {
+            Ok(ServerUrl { address, .. }) => {
                 let shown = address.to_string();
                 match addresses.get(&address) {
                     Some(first) if *first != index => {

@@ -4,13 +4,16 @@
 mod alarm;
 mod executor;
 mod listener;
+mod off_shard;
 mod resolve;
 mod socket;
+mod tls;
 
 pub(crate) use self::{
     alarm::{Alarm, sleep},
     executor::{ExecutorSettings, IO_MEMORY_BYTES, RING_DEPTH, Task, run_executor, spawn},
     listener::{Accepted, BoundListener, Listener},
+    off_shard::off_shard,
     resolve::resolve,
     socket::{SendHalf, Socket, SocketSettings},
 };

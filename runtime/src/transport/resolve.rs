@@ -3,10 +3,9 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr, ToSocketAddrs},
-    thread,
 };
 
-use futures_channel::oneshot;
+use super::off_shard;
 
 /// Addresses of one name that are tried, at most.
 const ADDRESSES_MAX: usize = 16;
@@ -16,14 +15,10 @@ pub(crate) async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, port)]);
     }
-    let (answer, answered) = oneshot::channel();
     let host = host.to_owned();
-    thread::Builder::new().name("croupier-resolve".to_owned()).spawn(move || {
-        let addresses = (host.as_str(), port)
-            .to_socket_addrs()
-            .map(|addresses| addresses.take(ADDRESSES_MAX).collect::<Vec<_>>());
-        // Nobody listens when the link was closed meanwhile.
-        let _unheard = answer.send(addresses);
-    })?;
-    answered.await.map_err(|_| io::Error::other("the resolver's thread died"))?
+    off_shard("croupier-resolve", move || {
+        let addresses = (host.as_str(), port).to_socket_addrs()?;
+        Ok(addresses.take(ADDRESSES_MAX).collect())
+    })
+    .await?
 }

@@ -1,21 +1,24 @@
-//! One TCP connection: glommio's readiness, and non-blocking sends on the descriptor.
+//! One TCP connection, plain or under TLS: glommio's readiness, and non-blocking sends on the descriptor.
 
 use std::{
+    cell::RefCell,
     io,
     io::IoSlice,
     net::SocketAddr,
     os::fd::{AsRawFd, BorrowedFd},
     pin::Pin,
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use futures_lite::io::{AsyncRead, AsyncWrite};
 use glommio::net::TcpStream;
+use rustls::{ClientConfig, pki_types::ServerName};
 use socket2::{SockRef, TcpKeepalive};
 
-use super::{executor::io_error, listener::Accepted};
+use super::{executor::io_error, listener::Accepted, tls::Tls};
 
 /// What the kernel is told about a connection.
 #[derive(Clone, Debug)]
@@ -31,11 +34,15 @@ pub(crate) struct SocketSettings {
 pub(crate) struct Socket {
     stream: TcpStream,
     sender: Rc<socket2::Socket>,
+    tls: Option<Rc<RefCell<Tls>>>,
 }
 
 /// The sending side, which whoever fills the write buffer may use within a turn.
 #[derive(Clone)]
-pub(crate) struct SendHalf(Rc<socket2::Socket>);
+pub(crate) struct SendHalf {
+    socket: Rc<socket2::Socket>,
+    tls: Option<Rc<RefCell<Tls>>>,
+}
 
 impl Socket {
     /// Connects to one address within the timeout.
@@ -63,21 +70,52 @@ impl Socket {
             &TcpKeepalive::new().with_time(settings.keepalive).with_interval(settings.keepalive),
         )?;
         let sender = Rc::new(options.try_clone()?);
-        Ok(Socket { stream, sender })
+        Ok(Socket { stream, sender, tls: None })
+    }
+
+    /// Puts the socket under TLS, whatever was read and written before. A send half taken earlier stays plain.
+    pub(crate) fn start_tls(
+        &mut self,
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+    ) -> Result<(), rustls::Error> {
+        self.tls = Some(Rc::new(RefCell::new(Tls::new(config, name)?)));
+        Ok(())
+    }
+
+    /// Whether [`Socket::start_tls`] was called.
+    pub(crate) fn is_under_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Goes on with the handshake; ready when it is over. The error has a `rustls::Error` in it unless it
+    /// is the socket's own.
+    pub(crate) fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &self.tls {
+            Some(tls) => tls.borrow_mut().poll_handshake(&mut self.stream, cx),
+            None => Poll::Ready(Ok(())),
+        }
     }
 
     pub(crate) fn send_half(&self) -> SendHalf {
-        SendHalf(Rc::clone(&self.sender))
+        SendHalf { socket: Rc::clone(&self.sender), tls: self.tls.clone() }
     }
 
     /// Reads what is there, or has the task woken when there is something. Safe to abandon.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        match &self.tls {
+            None => Pin::new(&mut self.stream).poll_read(cx, buffer),
+            Some(tls) => tls.borrow_mut().poll_read(&mut self.stream, cx, buffer),
+        }
     }
 
-    /// Sends what the kernel takes, or has the task woken when it takes some.
+    /// Sends what the kernel takes, or has the task woken when it takes some. Of no bytes, under TLS, it
+    /// sends what is sealed already.
     pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        match &self.tls {
+            None => Pin::new(&mut self.stream).poll_write(cx, bytes),
+            Some(tls) => tls.borrow_mut().poll_send(&mut self.stream, cx, bytes),
+        }
     }
 }
 
@@ -91,16 +129,38 @@ impl Drop for Socket {
 impl SendHalf {
     #[cfg(test)]
     pub(crate) fn from_socket(socket: socket2::Socket) -> Self {
-        SendHalf(Rc::new(socket))
+        SendHalf { socket: Rc::new(socket), tls: None }
     }
 
+    /// Sends what the kernel takes now; under TLS what is sealed, of which the kernel may not have all yet.
     pub(crate) fn send(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.send_with_flags(bytes, SEND_FLAGS)
+        match &self.tls {
+            None => self.socket.send_with_flags(bytes, SEND_FLAGS),
+            Some(tls) => tls.borrow_mut().send(&self.socket, &[IoSlice::new(bytes)]),
+        }
     }
 
+    /// The same of several pieces.
     pub(crate) fn send_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.0.send_vectored_with_flags(slices, SEND_FLAGS)
+        match &self.tls {
+            None => send_now(&self.socket, slices),
+            Some(tls) => tls.borrow_mut().send(&self.socket, slices),
+        }
     }
+
+    /// Has the kernel take what is sealed, under TLS; "would block" if it does not take all.
+    #[inline]
+    pub(crate) fn flush(&self) -> io::Result<()> {
+        match &self.tls {
+            None => Ok(()),
+            Some(tls) => tls.borrow_mut().flush(&self.socket),
+        }
+    }
+}
+
+/// Sends what the kernel takes without waiting.
+pub(super) fn send_now(socket: &socket2::Socket, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    socket.send_vectored_with_flags(slices, SEND_FLAGS)
 }
 
 const SEND_FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
