@@ -1,7 +1,11 @@
 //! Tests across the rooms, against real nats-servers.
 
+mod access_rig;
 mod ancestors;
+mod authentication;
 mod calls;
+mod canary;
+mod certificates;
 mod cluster_of_two;
 mod configuration;
 mod cuts;
@@ -11,6 +15,7 @@ mod guides;
 mod handlers;
 mod interop;
 mod lifecycle;
+mod log_lines;
 mod nodes;
 mod peers;
 mod recording_proxy;
@@ -23,6 +28,7 @@ mod slow_subscribers;
 mod smoke;
 mod subscriptions;
 mod support;
+mod tls;
 mod verbs;
 mod walls;
 mod watchdog;

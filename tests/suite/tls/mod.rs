@@ -1,0 +1,6 @@
+//! Encrypted links to real servers and to dishonest ones.
+
+mod dishonest;
+mod modes;
+mod refusals;
+mod volume;
