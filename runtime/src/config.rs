@@ -34,7 +34,6 @@ mod validate;
 mod validate_access;
 mod validate_registry;
 
-pub(crate) use self::{changes::changed_keys, error::CODE_SOURCE};
 pub use self::{
     address::{InvalidServerAddress, ServerAddress},
     auth::AuthConfig,
@@ -59,6 +58,7 @@ pub use self::{
     validate_access::USER_BYTES_MAX,
     validate_registry::{HEARTBEAT_MIN, SECRETS_MAX, SEEDS_MAX},
 };
+pub(crate) use self::{changes::changed_keys, error::CODE_SOURCE};
 
 use std::{path::Path, str::FromStr};
 
