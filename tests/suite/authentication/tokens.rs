@@ -25,7 +25,8 @@ impl Accounts {
 
     /// The configuration of a server that knows the account.
     pub(super) fn server_config(&self) -> String {
-        let operator = jwt(&self.operator, &self.operator, json!({ "type": "operator", "version": 2 }), None);
+        let operator =
+            jwt(&self.operator, &self.operator, &json!({ "type": "operator", "version": 2 }), None);
         let unlimited = json!({
             "limits": {
                 "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1,
@@ -34,7 +35,7 @@ impl Accounts {
             "type": "account",
             "version": 2
         });
-        let account = jwt(&self.operator, &self.account, unlimited, None);
+        let account = jwt(&self.operator, &self.account, &unlimited, None);
         format!(
             "operator: {operator}\nresolver: MEMORY\nresolver_preload: {{ {}: {account} }}\n",
             self.account.public_key()
@@ -45,7 +46,7 @@ impl Accounts {
     pub(super) fn user(&self, seconds: Option<i64>) -> User {
         let key = KeyPair::new_user();
         let claims = json!({ "pub": {}, "sub": {}, "subs": -1, "data": -1, "payload": -1, "type": "user", "version": 2 });
-        User { jwt: jwt(&self.account, &key, claims, seconds), seed: key.seed().unwrap(), key }
+        User { jwt: jwt(&self.account, &key, &claims, seconds), seed: key.seed().unwrap(), key }
     }
 }
 
@@ -61,7 +62,7 @@ impl User {
     }
 }
 
-fn jwt(issuer: &KeyPair, subject: &KeyPair, nats: Value, seconds: Option<i64>) -> String {
+fn jwt(issuer: &KeyPair, subject: &KeyPair, nats: &Value, seconds: Option<i64>) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64;
     let mut claims = json!({
         "jti": format!("{now}"),

@@ -61,8 +61,7 @@ fn sent_to(name: &str, greeting: &'static str, tls: &TlsConfig, line: &str) -> V
         wait_for_line(name, line);
         assert_eq!(node.handle.stats()[0].links[0].connects, 0);
         node.end();
-        let sent = sent.lock().unwrap().clone();
-        sent
+        sent.lock().unwrap().clone()
     })
     .collect()
 }
