@@ -52,13 +52,15 @@ pub use self::{
     sources::{Loaded, Sources},
     tls::TlsConfig,
     validate::{
-        CLUSTERS_MAX, INBOX_MAX, NAME_BYTES_MAX, PAYLOAD_BYTES_MAX, PINGS_OUT_MAX, SERVERS_MAX, SPIN_MAX,
-        WAIT_MAX, WEIGHT_MAX, WEIGHT_MIN,
+        CLUSTERS_MAX, INBOX_MAX, INBOX_PREFIX_BYTES_MAX, NAME_BYTES_MAX, PAYLOAD_BYTES_MAX, PINGS_OUT_MAX,
+        SERVERS_MAX, SPIN_MAX, WAIT_MAX, WEIGHT_MAX, WEIGHT_MIN,
     },
     validate_access::USER_BYTES_MAX,
     validate_registry::{HEARTBEAT_MIN, SECRETS_MAX, SEEDS_MAX},
 };
 pub(crate) use self::{changes::changed_keys, error::CODE_SOURCE};
+
+pub(crate) use self::error::redacted;
 
 use std::{path::Path, str::FromStr};
 

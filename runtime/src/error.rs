@@ -5,8 +5,8 @@ use std::{fmt, io, time::Duration};
 use croupier_protocol::SubjectError;
 
 use crate::{
-    CallError, ClusterName, RegistryError, ReloadError, config::ConfigError, probe::ProbeError,
-    testing::LocalClusterError,
+    CallError, ClusterName, ReconnectError, RegistryError, ReloadError, config::ConfigError,
+    probe::ProbeError, testing::LocalClusterError,
 };
 
 /// An error of the application, as its closure returns it.
@@ -354,6 +354,9 @@ pub enum Error {
     /// See [`RequestError`].
     #[error(transparent)]
     Request(#[from] RequestError),
+    /// See [`ReconnectError`](crate::ReconnectError).
+    #[error(transparent)]
+    Reconnect(#[from] ReconnectError),
     /// See [`FlushError`].
     #[error(transparent)]
     Flush(#[from] FlushError),

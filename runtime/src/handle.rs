@@ -21,7 +21,7 @@ use futures_core::Stream;
 use futures_lite::{FutureExt, future::Boxed};
 
 use crate::{
-    CallError, ClusterName, Error, InvalidTopic, NodeStatus, OwnedMessage, Payload, PublishError,
+    CallError, ClusterName, Error, Events, InvalidTopic, NodeStatus, OwnedMessage, Payload, PublishError,
     RegistryStats, RequestError, Result, Service, Shard, ShardStats, SubmitError, SubscribeError,
     error::LinkEnd, mesh::Job, node_shared::NodeShared, shard::submission,
 };
@@ -305,6 +305,12 @@ impl NodeHandle {
     /// last turn.
     pub fn stats(&self) -> Vec<ShardStats> {
         self.0.ports.iter().enumerate().map(|(shard, port)| port.stats(shard, &self.0.clusters)).collect()
+    }
+
+    /// What happens to the node's links from here on: a stream for any thread and any executor. It costs
+    /// nothing for each message, and nothing at all while no stream is held.
+    pub fn events(&self) -> Events {
+        self.0.events.listen()
     }
 
     /// Drains the node within `limits.drain_timeout`, and waits until it has stopped.

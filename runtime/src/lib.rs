@@ -29,6 +29,7 @@ mod cluster_name;
 pub mod config;
 mod credentials;
 mod error;
+mod events;
 mod handle;
 mod live_limits;
 mod local_notify;
@@ -40,6 +41,7 @@ mod payload;
 mod peer_link;
 pub mod probe;
 mod receiver;
+mod reconnect;
 mod registry_shard;
 mod registry_start;
 mod reload;
@@ -68,10 +70,12 @@ pub use self::{
         BoxError, Elapsed, Error, FlushError, InvalidTopic, LinkEnd, PublishError, RequestError, Result,
         SubmitError, SubscribeError,
     },
+    events::{DeniedAction, DisconnectReason, EVENTS_MAX, Event, Events, Fates},
     handle::{HandleCall, HandleSubscription, NodeHandle},
     message::{Message, MessageView, OwnedMessage},
     node::{Builder, Node},
     payload::Payload,
+    reconnect::ReconnectError,
     registry_shard::RegistryStats,
     reload::{ReloadError, Reloaded},
     services::{

@@ -16,12 +16,13 @@ use signal_hook::{
 };
 
 use crate::{
-    BoxError, Credentials, CredentialsRequest, Error, NodeHandle, Result, Shard,
+    BoxError, Credentials, CredentialsRequest, Error, Event, NodeHandle, Result, Shard,
     cluster_link::ServerEntry,
     config::{
         CODE_SOURCE, ClusterConfig, Config, ConfigError, Cpus, Problem, RegistryConfig, RingMode, Sources,
     },
     credentials::Provider,
+    events::EventCallback,
     mesh::mesh,
     node_shared::{NodeShared, ShardPort},
     probe::{self, Demand},
@@ -52,7 +53,13 @@ pub struct Node {
 impl Node {
     /// A builder of a node with the default configuration and no clusters yet.
     pub fn builder() -> Builder {
-        Builder { config: Config::default(), providers: Vec::new(), read: None, preempt_timer: None }
+        Builder {
+            config: Config::default(),
+            providers: Vec::new(),
+            read: None,
+            on_event: None,
+            preempt_timer: None,
+        }
     }
 
     /// A builder of a node as a TOML file says, and over it the environment: `CROUPIER_REGISTRY__HEARTBEAT=50ms`
@@ -130,6 +137,7 @@ pub struct Builder {
     providers: Vec<(String, Provider)>,
     /// What the configuration was read from, if from anything.
     read: Option<Read>,
+    on_event: Option<EventCallback>,
     preempt_timer: Option<Duration>,
 }
 
@@ -199,6 +207,14 @@ impl Builder {
     /// The configuration as it stands, to change what no method names.
     pub fn config_mut(&mut self) -> &mut Config {
         &mut self.config
+    }
+
+    /// Has `callback` called with each [`Event`]. It runs on the shard where the event happened, which does
+    /// nothing else meanwhile: it is to be short and must not block. A panic in it is logged. The last
+    /// callback counts; for more listeners, or slow ones, see [`NodeHandle::events`].
+    pub fn on_event(mut self, callback: impl Fn(&Event) + Send + Sync + 'static) -> Self {
+        self.on_event = Some(EventCallback::new(callback));
+        self
     }
 
     /// The time slice of the executors' tasks. Only a test of the watchdog has a use for it.
@@ -274,7 +290,7 @@ impl Builder {
     where
         F: AsyncFnOnce(Shard) -> Result<(), BoxError> + Clone + Send + 'static,
     {
-        let Builder { config, providers, preempt_timer, read: _ } = self;
+        let Builder { config, providers, on_event, preempt_timer, read: _ } = self;
         config.validate()?;
         let providers = by_cluster(providers, &config)?;
         let allowed = probe::allowed_cpus().unwrap_or_default();
@@ -308,6 +324,7 @@ impl Builder {
             ports,
             registry,
             keys,
+            on_event,
             drains_when_all_returned,
         ));
 

@@ -16,11 +16,12 @@ use croupier_ring::ClusterTable;
 use futures_channel::oneshot;
 
 use crate::{
-    ClusterName, Error,
+    ClusterName, Error, Event,
     cluster_link::{Link, ReconnectGate, ServerEntry},
     config::Config,
     credentials::Provider,
     error::LinkEnd,
+    events::{EventCallback, EventHub},
     live_limits::LiveLimits,
     mesh::{Job, Parking},
     registry_shard::Shared,
@@ -43,6 +44,7 @@ pub(crate) struct NodeShared {
     /// What a reload changes, as it is now; the rest is in `config`.
     pub(crate) limits: LiveLimits,
     pub(crate) running: Running,
+    pub(crate) events: Arc<EventHub>,
     /// Which configured cluster a server was seen under, by its id and by the addresses that its
     /// cluster gives out.
     identities: Mutex<HashMap<String, usize>>,
@@ -144,6 +146,7 @@ impl NodeShared {
         ports: Vec<ShardPort>,
         registry: Shared,
         keys: Option<KeyRing>,
+        on_event: Option<EventCallback>,
         drains_when_all_returned: bool,
     ) -> Self {
         NodeShared {
@@ -162,6 +165,7 @@ impl NodeShared {
             providers,
             ports,
             registry,
+            events: Arc::new(EventHub::new(on_event)),
             identities: Mutex::default(),
             failure: Mutex::default(),
             returned: AtomicUsize::new(0),
@@ -228,7 +232,9 @@ impl NodeShared {
 
     /// Has every shard drain within the time. A later call can only shorten it.
     pub(crate) fn request_drain(&self, within: Duration) {
-        self.drain_requested.store(true, Ordering::Release);
+        if !self.drain_requested.swap(true, Ordering::AcqRel) {
+            self.events.emit(|| Event::Draining);
+        }
         let deadline = Instant::now() + within;
         for port in &self.ports {
             // A shard that has stopped needs no word.
@@ -243,6 +249,7 @@ impl NodeShared {
         port.drain.close();
         port.settings.close();
         if self.stopped.fetch_add(1, Ordering::AcqRel) + 1 == self.shards() {
+            self.events.close();
             for waiting in self.waiting_for_stop.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
                 // Whoever gave up waiting needs no word.
                 let _gone = waiting.send(());

@@ -457,6 +457,10 @@ impl Shard {
         }
     }
 
+    pub(crate) fn node(&self) -> &Arc<NodeShared> {
+        &self.0.node
+    }
+
     pub(crate) fn port(&self, shard: usize) -> &ShardPort {
         &self.0.node.ports[shard]
     }

@@ -32,13 +32,17 @@ pub(crate) struct LinkCounters {
     pub(crate) rejected: AtomicU64,
     pub(crate) processed: AtomicU64,
     pub(crate) in_doubt: AtomicU64,
-    pub(crate) discarded: AtomicU64,
+    pub(crate) discarded_oversized: AtomicU64,
+    pub(crate) discarded_unsent: AtomicU64,
     pub(crate) queued_bytes: AtomicU64,
     pub(crate) sends: AtomicU64,
     pub(crate) reads: AtomicU64,
     pub(crate) received: AtomicU64,
     pub(crate) received_bytes: AtomicU64,
     pub(crate) stray: AtomicU64,
+    pub(crate) moves: AtomicU64,
+    pub(crate) overlap: AtomicU64,
+    pub(crate) bad_addresses: AtomicU64,
     pub(crate) lagged: AtomicU64,
     pub(crate) handler_panics: AtomicU64,
     pub(crate) server_errors: AtomicU64,
@@ -48,7 +52,8 @@ impl LinkCounters {
     /// What can be read from any thread. Queued and written messages are told apart only on the shard;
     /// here both count as queued.
     pub(crate) fn stats(&self, cluster: &ClusterName) -> LinkStats {
-        let settled = load(&self.processed) + load(&self.in_doubt) + load(&self.discarded);
+        let discarded = load(&self.discarded_oversized) + load(&self.discarded_unsent);
+        let settled = load(&self.processed) + load(&self.in_doubt) + discarded;
         LinkStats {
             cluster: cluster.clone(),
             connected: load(&self.connected) == 1,
@@ -61,13 +66,18 @@ impl LinkCounters {
             written: 0,
             processed: load(&self.processed),
             in_doubt: load(&self.in_doubt),
-            discarded: load(&self.discarded),
+            discarded,
+            discarded_oversized: load(&self.discarded_oversized),
+            discarded_unsent: load(&self.discarded_unsent),
             queued_bytes: load(&self.queued_bytes),
             sends: load(&self.sends),
             reads: load(&self.reads),
             received: load(&self.received),
             received_bytes: load(&self.received_bytes),
             stray: load(&self.stray),
+            moves: load(&self.moves),
+            overlap: load(&self.overlap),
+            bad_addresses: load(&self.bad_addresses),
             lagged: load(&self.lagged),
             handler_panics: load(&self.handler_panics),
             server_errors: load(&self.server_errors),
@@ -104,8 +114,12 @@ pub struct LinkStats {
     pub processed: u64,
     /// Messages written to a connection that was cut before a PONG. Not sent again.
     pub in_doubt: u64,
-    /// Messages dropped from the queue: larger than a restarted server takes, or still there at the end.
+    /// Messages dropped from the queue, for whatever reason.
     pub discarded: u64,
+    /// Of them, those larger than a new connection's server takes.
+    pub discarded_oversized: u64,
+    /// Of them, those still there when the link ended: the drain ran out of time, or every server refused.
+    pub discarded_unsent: u64,
     /// Bytes that wait to be sent.
     pub queued_bytes: u64,
     /// System calls that sent.
@@ -119,6 +133,13 @@ pub struct LinkStats {
     /// Messages for which nobody was there any more: sent before the server knew of an UNSUB, or a
     /// reply after its request's timeout.
     pub stray: u64,
+    /// Moves to another connection before the old one ended: off a server in lame duck mode, or on demand.
+    pub moves: u64,
+    /// Possible duplicates: messages that came over a connection that was being moved away from, while the
+    /// new one was subscribed as well. Those of queue groups, which come once, are not counted.
+    pub overlap: u64,
+    /// Addresses of other servers that a server named and that were ignored: no address, or too many.
+    pub bad_addresses: u64,
     /// Messages dropped for slow subscribers.
     pub lagged: u64,
     /// Handlers that panicked.

@@ -8,131 +8,99 @@ use std::{
     time::{Duration, Instant},
 };
 
-use croupier_protocol::{ConnectOptions, Connection, ConnectionConfig, DecoderLimits, ServerError};
+use croupier_protocol::{ConnectOptions, Connection, ConnectionConfig, DecoderLimits};
 use futures_lite::future;
 
 use super::{
     Link, LinkStatus, ServerEntry,
     access::Access,
+    crossing::Crossing,
+    pool::{Next, ServerId},
     session::{Session, SessionEnd},
 };
 use crate::{
     error::LinkEnd,
     stats::add,
-    transport::{Alarm, Socket, SocketSettings, resolve, sleep},
+    transport::{Alarm, Socket, SocketSettings, resolve},
 };
 
 /// Doublings of the back-off, after which only its maximum counts.
 const BACKOFF_DOUBLINGS_MAX: u32 = 16;
-/// The same refusal by the same server, after which it is not tried again.
-const REFUSALS_MAX: u32 = 2;
 
 /// Keeps the link connected until it is closed, or until every server has refused it for good.
 pub(crate) async fn run(link: Rc<Link>) {
-    let mut servers: Vec<Server> = link.node.servers[link.index]
-        .iter()
-        .cloned()
-        .map(|entry| Server { entry, refusal: None, refusals: 0 })
-        .collect();
-    fastrand::shuffle(&mut servers);
     let mut failed_rounds = 0;
-    'link: while !link.closing.get() {
-        let mut is_any_left = false;
-        for server in &mut servers {
-            if server.refusals >= REFUSALS_MAX {
+    while !link.closing.get() {
+        let next = link.pool.borrow_mut().next();
+        let (server, entry) = match next {
+            Next::Try(server, entry) => (server, entry),
+            Next::RoundOver => {
+                link.set_status(LinkStatus::Down);
+                let pause = backoff(&link, failed_rounds);
+                failed_rounds += 1;
+                wait_for_slot(&link, Instant::now() + pause).await;
                 continue;
             }
-            is_any_left = true;
-            let slot = link.node.gates[link.index].reserve(Instant::now());
-            wait_for_slot(&link, slot).await;
-            if link.closing.get() {
-                break 'link;
+            Next::AllRefuse => {
+                tracing::error!(cluster = %link.cluster, shard = link.shard, "every server refuses this node");
+                link.end_for(LinkEnd::Refused);
+                break;
             }
-            add(&link.counters.tries, 1);
-            let ended = future::or(try_server(&link, &server.entry), closed(&link)).await;
-            server.note(&ended);
-            if ended.was_ready {
-                failed_rounds = 0;
-            }
-            match &ended.end {
-                SessionEnd::Credentials(_) | SessionEnd::Tls(_) => {
-                    tracing::warn!(cluster = %link.cluster, shard = link.shard, server = %server.entry.address,
-                        end = %ended.end, "a try to connect failed");
-                }
-                SessionEnd::Closing => {}
-                _ if ended.was_ready => {}
-                _ => {
-                    tracing::debug!(cluster = %link.cluster, shard = link.shard, server = %server.entry.address,
-                        end = %ended.end, "a try to connect failed");
-                }
-            }
-        }
-        if !is_any_left {
-            tracing::error!(cluster = %link.cluster, shard = link.shard, "every server refuses this node");
-            link.end_for(LinkEnd::Refused);
+        };
+        let slot = link.node.gates[link.index].reserve(Instant::now());
+        wait_for_slot(&link, slot).await;
+        if link.closing.get() {
             break;
         }
-        link.set_status(LinkStatus::Down);
-        let settings = &link.config.connection.reconnect;
-        wait_for_slot(&link, Instant::now() + backoff(settings.base, settings.max, failed_rounds)).await;
-        failed_rounds += 1;
+        match future::or(connect(&link, server, &entry), closed(&link)).await {
+            Ok(session) => {
+                if Crossing::new(&link, session).run().await {
+                    failed_rounds = 0;
+                }
+            }
+            Err(end) => link.try_failed(server, &entry.address, &end),
+        }
     }
     link.set_status(LinkStatus::Down);
     link.barriers.borrow_mut().end();
     let discarded = link.outbox.borrow_mut().discard();
-    if discarded > 0 {
-        tracing::warn!(cluster = %link.cluster, shard = link.shard, discarded, "messages are left unsent");
-    }
     link.room.notify();
-    link.refresh_counters();
-}
-
-struct Server {
-    entry: ServerEntry,
-    /// How it refused us last, and how often in a row.
-    refusal: Option<ServerError>,
-    refusals: u32,
-}
-
-impl Server {
-    /// Counts the same refusal in a row. A connection that was accepted ends the row, also when the server
-    /// ends it because credentials have expired: new ones may be there by now.
-    fn note(&mut self, ended: &Ended) {
-        if ended.was_ready {
-            (self.refusal, self.refusals) = (None, 0);
-        } else if let SessionEnd::Server(error) = &ended.end
-            && error.is_authentication()
-        {
-            self.refusals = if self.refusal.as_ref() == Some(error) { self.refusals + 1 } else { 1 };
-            self.refusal = Some(error.clone());
-        }
-    }
-}
-
-struct Ended {
-    end: SessionEnd,
-    was_ready: bool,
-}
-
-impl Ended {
-    fn unconnected(error: io::Error) -> Self {
-        Ended::of_no_session(SessionEnd::Socket(error))
-    }
-
-    fn of_no_session(end: SessionEnd) -> Self {
-        Ended { end, was_ready: false }
-    }
+    link.ended(discarded);
 }
 
 /// Full jitter: anything between nothing and the exponential bound, so that the clients of a cluster
 /// that comes back do not come all at once.
-fn backoff(base: Duration, max: Duration, failed_rounds: u32) -> Duration {
-    let bound = base.saturating_mul(1 << failed_rounds.min(BACKOFF_DOUBLINGS_MAX)).min(max);
-    bound.mul_f64(fastrand::f64())
+pub(super) fn backoff(link: &Link, failed_rounds: u32) -> Duration {
+    let settings = &link.config.connection.reconnect;
+    let doubled = settings.base.saturating_mul(1 << failed_rounds.min(BACKOFF_DOUBLINGS_MAX));
+    doubled.min(settings.max).mul_f64(fastrand::f64())
 }
 
-/// Tries all addresses of a server, and drives the first connection that comes about to its end.
-async fn try_server(link: &Rc<Link>, server: &ServerEntry) -> Ended {
+/// Tries all addresses of a server, up to the first that takes a connection.
+pub(super) async fn connect<'l>(
+    link: &'l Rc<Link>,
+    server: ServerId,
+    entry: &ServerEntry,
+) -> Result<Session<'l>, SessionEnd> {
+    add(&link.counters.tries, 1);
+    let settings = &link.config.connection;
+    let (socket, access) = connect_socket(link, entry).await?;
+    let config = ConnectionConfig {
+        connect: ConnectOptions {
+            name: Some(settings.client_name.as_ref().unwrap_or(&link.node.name).clone()),
+            echo: settings.echo,
+            ..ConnectOptions::default()
+        },
+        ping_interval: settings.ping_interval,
+        pings_out_max: settings.max_pings_out,
+        handshake_timeout: settings.connect_timeout,
+        decoder: DecoderLimits::default(),
+    };
+    let connection = Connection::new(config, Instant::now());
+    Ok(Session::new(link, server, entry.address.clone(), socket, connection, access))
+}
+
+async fn connect_socket(link: &Link, server: &ServerEntry) -> Result<(Socket, Access), SessionEnd> {
     let connection = &link.config.connection;
     let settings = SocketSettings {
         connect_timeout: connection.connect_timeout,
@@ -142,51 +110,29 @@ async fn try_server(link: &Rc<Link>, server: &ServerEntry) -> Ended {
     let prepared = async {
         let access = Access::prepare(link, server).await?;
         let addresses = resolve(&server.address.host, server.address.port).await;
-        Ok((access, addresses.map_err(SessionEnd::Socket)?))
+        Ok::<_, SessionEnd>((access, addresses.map_err(SessionEnd::Socket)?))
     };
-    let (access, addresses) = match crate::time::timeout(settings.connect_timeout, prepared).await {
-        Ok(Ok(prepared)) => prepared,
-        Ok(Err(end)) => return Ended::of_no_session(end),
-        Err(elapsed) => return Ended::unconnected(io::Error::new(io::ErrorKind::TimedOut, elapsed)),
-    };
+    let timed_out = |elapsed| SessionEnd::Socket(io::Error::new(io::ErrorKind::TimedOut, elapsed));
+    let (access, addresses) =
+        crate::time::timeout(settings.connect_timeout, prepared).await.map_err(timed_out)??;
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in addresses {
         match Socket::connect(address, &settings).await {
-            Ok(socket) => return drive(link, socket, access).await,
+            Ok(socket) => return Ok((socket, access)),
             Err(error) => last = error,
         }
     }
-    Ended::unconnected(last)
+    Err(SessionEnd::Socket(last))
 }
 
-async fn drive(link: &Rc<Link>, socket: Socket, access: Access) -> Ended {
-    let settings = &link.config.connection;
-    let config = ConnectionConfig {
-        connect: ConnectOptions { name: Some(link.node.name.clone()), ..ConnectOptions::default() },
-        ping_interval: settings.ping_interval,
-        pings_out_max: settings.max_pings_out,
-        handshake_timeout: settings.connect_timeout,
-        decoder: DecoderLimits::default(),
-    };
-    let mut session = Session::new(link, socket, Connection::new(config, Instant::now()), access);
-    let end = poll_fn(|cx| session.poll(cx)).await;
-    let was_ready = session.is_ready();
-    drop(session);
-    link.session_ended(was_ready, &end);
-    Ended { end, was_ready }
-}
-
-/// Resolves when the link is closed while no session is there to notice; a session ends by itself, and
-/// gets a moment to do so.
-async fn closed(link: &Rc<Link>) -> Ended {
+/// Resolves when the link is closed.
+async fn closed<'l>(link: &Link) -> Result<Session<'l>, SessionEnd> {
     link.status_changed.until(|| link.closing.get().then_some(())).await;
-    while link.status.get() == LinkStatus::Connected {
-        sleep(Duration::from_millis(1)).await;
-    }
-    Ended { end: SessionEnd::Closing, was_ready: false }
+    Err(SessionEnd::Closing)
 }
 
-/// Waits until `due`, or until another shard of the node gets through, or the link is closed.
+/// Waits until `due`, or until another shard of the node gets through, somebody wants the link to be
+/// connected anew, or the link is closed.
 async fn wait_for_slot(link: &Rc<Link>, due: Instant) {
     let gate = &link.node.gates[link.index];
     let accepted = gate.accepted();

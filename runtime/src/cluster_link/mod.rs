@@ -8,8 +8,11 @@
 mod access;
 mod barrier;
 mod connector;
+mod crossing;
 mod gate;
+mod life;
 mod outbox;
+mod pool;
 mod read_buffer;
 mod reply;
 mod server_entry;
@@ -33,6 +36,7 @@ use croupier_protocol::{
 use self::{
     barrier::{Barrier, Barriers},
     outbox::{Outbox, Refused},
+    pool::Pool,
     reply::{AwaitedReply, Reply},
 };
 pub(crate) use self::{
@@ -42,7 +46,7 @@ pub(crate) use self::{
     server_entry::{ServerEntry, tls_name},
 };
 use crate::{
-    ClusterName, Message, Payload, PublishError, RequestError, SubscribeError,
+    ClusterName, Event, Message, Payload, PublishError, RequestError, SubscribeError,
     config::{Config, LimitsConfig},
     error::{InvalidTopic, LinkEnd},
     local_notify::LocalNotify,
@@ -86,8 +90,9 @@ struct Inbox {
 }
 
 impl Inbox {
-    fn new(subscriptions: &mut Subscriptions<Wire>) -> Inbox {
-        let mut subject = b"_INBOX.".to_vec();
+    fn new(subscriptions: &mut Subscriptions<Wire>, prefix: &str) -> Inbox {
+        let mut subject = prefix.as_bytes().to_vec();
+        subject.push(b'.');
         subject.extend((0..INBOX_RANDOM_CHARS).map(|_| fastrand::alphanumeric() as u8));
         subject.extend_from_slice(b".*");
         let subject = Subject::from_wire(subject.into());
@@ -119,6 +124,11 @@ pub(crate) struct Link {
     status: Cell<LinkStatus>,
     end: Cell<Option<LinkEnd>>,
     closing: Cell<bool>,
+    pool: RefCell<Pool>,
+    /// Whose connection is the current one, or was the last.
+    current_server: Cell<Option<pool::ServerId>>,
+    /// A move to another connection is to be made, but not before this time.
+    move_wanted: Cell<Option<Instant>>,
     status_changed: LocalNotify,
     room: LocalNotify,
     /// What the last server said that it takes.
@@ -133,12 +143,13 @@ impl Link {
         let config = Arc::clone(&node.config);
         let limits = node.limits.get();
         let mut subscriptions = Subscriptions::new();
-        let inbox = Inbox::new(&mut subscriptions);
+        let inbox = Inbox::new(&mut subscriptions, &config.connection.inbox_prefix);
         Rc::new(Link {
             cluster: node.clusters[index].clone(),
             index,
             shard,
             outbox: RefCell::new(Outbox::new(limits.publish_buffer, limits.max_payload)),
+            pool: RefCell::new(Pool::new(&node.servers[index], config.connection.randomize)),
             config,
             node: Arc::clone(node),
             subscriptions: RefCell::new(subscriptions),
@@ -149,6 +160,8 @@ impl Link {
             status: Cell::new(LinkStatus::Connecting),
             end: Cell::new(None),
             closing: Cell::new(false),
+            current_server: Cell::new(None),
+            move_wanted: Cell::new(None),
             status_changed: LocalNotify::default(),
             room: LocalNotify::default(),
             server_payload_bytes_max: Cell::new(usize::MAX),
@@ -320,6 +333,13 @@ impl Link {
             }
         }
         out
+    }
+
+    /// UNSUBs of all that the link is subscribed to.
+    fn unsubscribe_all(&self, out: &mut Vec<u8>) {
+        for (sid, _) in self.subscriptions.borrow().iter() {
+            encode::unsubscribe(out, sid, None);
+        }
     }
 
     /// Has the receiver get what is sent to its topic.
@@ -527,7 +547,8 @@ impl Link {
         store(&self.counters.rejected, totals.rejected);
         store(&self.counters.processed, totals.processed);
         store(&self.counters.in_doubt, totals.in_doubt);
-        store(&self.counters.discarded, totals.discarded);
+        store(&self.counters.discarded_oversized, totals.discarded_oversized);
+        store(&self.counters.discarded_unsent, totals.discarded_unsent);
         store(&self.counters.sends, totals.sends);
         store(&self.counters.queued_bytes, outbox.queued_bytes() as u64);
     }
@@ -582,21 +603,49 @@ impl Link {
             Delivered::Lagged { dropped, began } => {
                 add(&self.counters.lagged, dropped);
                 if began {
+                    self.tell_slow(receiver);
                     tracing::warn!(topic = %receiver.topic(), cluster = %self.cluster, shard = self.shard,
                         "a subscriber is slow: messages are dropped and counted");
                 }
             }
             Delivered::Overrun => {
                 add(&self.counters.lagged, 1);
+                self.tell_slow(receiver);
                 tracing::warn!(topic = %receiver.topic(), cluster = %self.cluster, shard = self.shard,
                     "a subscriber is slow: its subscription ends");
             }
-            Delivered::Panicked => add(&self.counters.handler_panics, 1),
+            Delivered::Panicked => {
+                add(&self.counters.handler_panics, 1);
+                self.emit(|| Event::HandlerPanicked {
+                    cluster: self.cluster.clone(),
+                    shard: self.shard,
+                    topic: receiver.topic().to_string(),
+                });
+            }
             Delivered::Taken | Delivered::Closed => {}
         }
         if receiver.is_closed() {
             self.detach(receiver);
         }
+    }
+
+    /// Counts what may come over another connection, too. A queue group gets each message once.
+    #[cold]
+    fn count_overlap(&self, frame: &MessageFrame<'_>) {
+        let subscriptions = self.subscriptions.borrow();
+        let is_shared = subscriptions.get(frame.sid).is_some_and(|subscribed| {
+            subscribed.queue.is_none() && matches!(subscribed.value, Wire::Receivers(_))
+        });
+        add(&self.counters.overlap, u64::from(is_shared));
+    }
+
+    fn tell_slow(&self, receiver: &Receiver) {
+        self.emit(|| Event::SlowSubscriber {
+            cluster: self.cluster.clone(),
+            shard: self.shard,
+            topic: receiver.topic().to_string(),
+            lagged: receiver.lagged(),
+        });
     }
 
     fn complete_request(self: &Rc<Self>, frame: &MessageFrame<'_>, chunk: &Bytes) {

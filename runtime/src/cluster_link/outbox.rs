@@ -6,6 +6,10 @@
 //! (in doubt, unless a PONG came after them), and those that were not touched, which stay queued.
 //! To tell them apart after a cut, the buffer is read again from a checkpoint at most
 //! [`CHECKPOINT_BYTES`] before the point of the cut; nothing is recorded per message.
+//!
+//! A move to another connection sets a fence: what stands before it goes over the old connection, what
+//! is appended behind it waits, and goes over the new one as soon as the old one's server has processed
+//! all that came before the fence. So nothing is in doubt, and the order is kept.
 
 use std::{collections::VecDeque, io, io::IoSlice};
 
@@ -103,6 +107,14 @@ struct Mark {
     appended: u64,
 }
 
+/// The end of what goes over the present connection.
+struct Fence {
+    at: usize,
+    /// The PING in front of it, and whether its PONG has come.
+    ping: PingId,
+    passed: bool,
+}
+
 pub(crate) struct Outbox {
     inline: Vec<u8>,
     /// Bytes of `inline` that the kernel has.
@@ -111,12 +123,9 @@ pub(crate) struct Outbox {
     slice_bytes_unsent: usize,
     checkpoints: VecDeque<Checkpoint>,
     checkpoint_due: usize,
-    /// CONNECT and the first PING of a connection, ahead of everything.
-    handshake: Vec<u8>,
-    handshake_head: usize,
+    /// The connection that the server has accepted.
     sender: Option<SendHalf>,
-    /// Whether the server has accepted this connection.
-    open: bool,
+    fence: Option<Fence>,
     blocked: bool,
     failed: Option<io::Error>,
     limit_bytes: usize,
@@ -139,9 +148,17 @@ pub(crate) struct Totals {
     pub(crate) accepted: u64,
     pub(crate) processed: u64,
     pub(crate) in_doubt: u64,
-    pub(crate) discarded: u64,
+    pub(crate) discarded_oversized: u64,
+    pub(crate) discarded_unsent: u64,
     pub(crate) rejected: u64,
     pub(crate) sends: u64,
+}
+
+#[cfg(test)]
+impl Totals {
+    fn discarded(&self) -> u64 {
+        self.discarded_oversized + self.discarded_unsent
+    }
 }
 
 impl Outbox {
@@ -153,10 +170,8 @@ impl Outbox {
             slice_bytes_unsent: 0,
             checkpoints: VecDeque::new(),
             checkpoint_due: 0,
-            handshake: Vec::new(),
-            handshake_head: 0,
             sender: None,
-            open: false,
+            fence: None,
             blocked: false,
             failed: None,
             limit_bytes,
@@ -238,7 +253,7 @@ impl Outbox {
 
     #[cold]
     fn send_eagerly(&mut self) {
-        if self.open && !self.blocked && self.failed.is_none() {
+        if !self.blocked && self.failed.is_none() {
             // A failure is kept, and found by the link's task.
             let _kept = self.send();
         }
@@ -248,11 +263,6 @@ impl Outbox {
     pub(crate) fn control(&mut self) -> &mut Vec<u8> {
         self.begin_operation();
         &mut self.inline
-    }
-
-    /// The buffer of what goes ahead of everything on a new connection.
-    pub(crate) fn handshake(&mut self) -> &mut Vec<u8> {
-        &mut self.handshake
     }
 
     /// Says that a PING was just appended: its PONG covers all messages so far.
@@ -270,6 +280,44 @@ impl Outbox {
                 self.processed = mark.appended;
             }
         }
+        if let Some(fence) = &mut self.fence {
+            fence.passed |= fence.ping <= ping;
+        }
+    }
+
+    /// Holds back what is appended from here on. `ping` was just appended and [marked](Outbox::mark).
+    pub(crate) fn raise_fence(&mut self, ping: PingId) {
+        // The next operation gets a checkpoint: a cut may have to be counted from here.
+        self.checkpoint_due = 0;
+        self.fence = Some(Fence { at: self.inline.len(), ping, passed: false });
+    }
+
+    /// There is no other connection after all: what was held back goes over this one.
+    pub(crate) fn lift_fence(&mut self) {
+        self.fence = None;
+    }
+
+    pub(crate) fn is_fenced(&self) -> bool {
+        self.fence.is_some()
+    }
+
+    /// Whether all that stands before the fence was handed to the kernel.
+    pub(crate) fn is_sent_to_fence(&self) -> bool {
+        self.fence.as_ref().is_some_and(|fence| self.head >= fence.at)
+    }
+
+    /// Whether the server has processed all that stands before the fence.
+    pub(crate) fn has_passed_fence(&self) -> bool {
+        self.fence.as_ref().is_some_and(|fence| fence.passed)
+    }
+
+    /// The fence is passed: what waits behind it goes over another connection, which is subscribed
+    /// already. Messages larger than `payload_bytes_max` are discarded; returns how many.
+    pub(crate) fn hand_over(&mut self, sender: SendHalf, payload_bytes_max: usize) -> u64 {
+        debug_assert!(self.has_passed_fence() && self.marks.is_empty());
+        self.blocked = false;
+        self.failed = None;
+        self.open(sender, None, payload_bytes_max)
     }
 
     /// Whether messages are in the stream that no PING follows yet.
@@ -311,31 +359,21 @@ impl Outbox {
         self.totals
     }
 
-    /// Takes a new connection's send half; publishing waits until [`Outbox::open`].
-    pub(crate) fn attach(&mut self, sender: SendHalf) {
-        self.sender = Some(sender);
-        self.open = false;
-        self.blocked = false;
-        self.failed = None;
-        self.handshake.clear();
-        self.handshake_head = 0;
-    }
-
-    /// The server has accepted the connection: `ahead` (its subscriptions) goes before what is queued.
-    /// Messages larger than `payload_bytes_max` are discarded; returns how many.
-    pub(crate) fn open(&mut self, ahead: &[u8], payload_bytes_max: usize) -> u64 {
-        let discarded = if payload_bytes_max < self.payload_bytes_max_queued {
-            self.rebuild(ahead, Some(payload_bytes_max))
-        } else {
-            if !ahead.is_empty() {
-                self.rebuild(ahead, None);
-            }
-            0
+    /// The server has accepted a connection. `ahead`, its subscriptions, goes before the messages that are
+    /// queued; without it the connection is subscribed, and queued control operations are what changed
+    /// since. Messages larger than `payload_bytes_max` are discarded; returns how many.
+    pub(crate) fn open(&mut self, sender: SendHalf, ahead: Option<&[u8]>, payload_bytes_max: usize) -> u64 {
+        let limit = (payload_bytes_max < self.payload_bytes_max_queued).then_some(payload_bytes_max);
+        let discarded = match (ahead, limit) {
+            (None, None) => 0,
+            (None, limit) => self.rebuild(&[], limit, Some(self.head)),
+            (Some(ahead), limit) => self.rebuild(ahead, limit, None),
         };
         self.payload_bytes_max = payload_bytes_max;
         self.payload_bytes_max_queued = payload_bytes_max;
-        self.totals.discarded += discarded;
-        self.open = true;
+        self.totals.discarded_oversized += discarded;
+        self.sender = Some(sender);
+        self.fence = None;
         discarded
     }
 
@@ -350,25 +388,24 @@ impl Outbox {
         self.limit_bytes = limit_bytes;
     }
 
-    /// The connection is gone: settles what was on it and keeps what was not sent.
+    /// The connection is gone: settles what was on it and keeps what was not sent. Control operations
+    /// behind a fence are kept as well: they are for the connection that takes over.
     pub(crate) fn cut(&mut self) -> Cut {
         let (_, sent) = self.first_unsent();
         let in_doubt = sent - self.processed;
         self.totals.in_doubt += in_doubt;
-        self.rebuild(&[], None);
+        let fence = self.fence.take().map(|fence| fence.at);
+        self.rebuild(&[], None, fence);
         self.sender = None;
-        self.open = false;
         self.blocked = false;
         self.failed = None;
-        self.handshake.clear();
-        self.handshake_head = 0;
         Cut { in_doubt, requeued: self.appended }
     }
 
     /// Drops what is queued, which nobody will send; returns how many messages.
     pub(crate) fn discard(&mut self) -> u64 {
         let discarded = self.pending();
-        self.totals.discarded += discarded;
+        self.totals.discarded_unsent += discarded;
         self.reset_buffer();
         discarded
     }
@@ -379,14 +416,17 @@ impl Outbox {
 
     /// The bytes at which a blocked send goes on, for the reactor to wait with.
     pub(crate) fn unsent_front(&self) -> &[u8] {
-        if self.handshake_head < self.handshake.len() {
-            return &self.handshake[self.handshake_head..];
-        }
+        let end = self.sendable_end();
         match self.slices.front() {
             Some(slice) if slice.at == self.head => &slice.bytes[slice.sent..],
-            Some(slice) => &self.inline[self.head..slice.at],
-            None => &self.inline[self.head..],
+            Some(slice) => &self.inline[self.head..slice.at.min(end)],
+            None => &self.inline[self.head..end],
         }
+    }
+
+    /// Index in `inline` up to which the present connection may send.
+    fn sendable_end(&self) -> usize {
+        self.fence.as_ref().map_or(self.inline.len(), |fence| fence.at)
     }
 
     /// Takes note of bytes that the reactor sent from [`Outbox::unsent_front`].
@@ -403,13 +443,13 @@ impl Outbox {
         let Some(sender) = self.sender.take() else { return Sent::All };
         let outcome = loop {
             let bytes = self.unsent_front();
-            let is_all = bytes.is_empty() || (!self.open && self.handshake_head == self.handshake.len());
+            let is_all = bytes.is_empty();
             let sent = if is_all {
                 match sender.flush() {
                     Ok(()) => break Sent::All,
                     Err(error) => Err(error),
                 }
-            } else if self.slices.is_empty() || self.handshake_head < self.handshake.len() {
+            } else if self.slices.is_empty() {
                 sender.send(bytes)
             } else {
                 let mut slices = [IoSlice::new(&[]); SLICES_PER_SEND];
@@ -439,7 +479,9 @@ impl Outbox {
     fn gather<'a>(&'a self, out: &mut [IoSlice<'a>; SLICES_PER_SEND]) -> usize {
         let mut count = 0;
         let mut at = self.head;
-        for slice in &self.slices {
+        let end = self.sendable_end();
+        // The last two bytes of its message stand behind a slice and before the fence.
+        for slice in self.slices.iter().take_while(|slice| slice.at < end) {
             if count + 2 > SLICES_PER_SEND {
                 return count;
             }
@@ -451,19 +493,14 @@ impl Outbox {
             out[count] = IoSlice::new(&slice.bytes[slice.sent..]);
             count += 1;
         }
-        if count < SLICES_PER_SEND && at < self.inline.len() {
-            out[count] = IoSlice::new(&self.inline[at..]);
+        if count < SLICES_PER_SEND && at < end {
+            out[count] = IoSlice::new(&self.inline[at..end]);
             count += 1;
         }
         count
     }
 
     fn advance(&mut self, mut sent: usize) {
-        if self.handshake_head < self.handshake.len() {
-            let part = sent.min(self.handshake.len() - self.handshake_head);
-            self.handshake_head += part;
-            return;
-        }
         self.stream_bytes += sent as u64;
         while sent > 0 {
             let inline_end = self.slices.front().map_or(self.inline.len(), |slice| slice.at);
@@ -487,6 +524,9 @@ impl Outbox {
             self.head = 0;
             self.checkpoints.clear();
             self.checkpoint_due = 0;
+            if let Some(fence) = &mut self.fence {
+                fence.at = 0;
+            }
         }
     }
 
@@ -521,6 +561,9 @@ impl Outbox {
         for slice in &mut self.slices {
             slice.at -= cut;
         }
+        if let Some(fence) = &mut self.fence {
+            fence.at -= cut;
+        }
     }
 
     /// Index of the first operation of which no byte was sent, and the messages before it.
@@ -540,9 +583,14 @@ impl Outbox {
     }
 
     /// Makes the buffer anew: `ahead`, then every message of which no byte was sent and whose payload
-    /// is within the limit. Control operations go: a new connection has its own. Returns the messages
-    /// left out for their size.
-    fn rebuild(&mut self, ahead: &[u8], payload_bytes_max: Option<usize>) -> u64 {
+    /// is within the limit. Control operations go, since a new connection has its own, but for those from
+    /// `controls_from` on. Returns the messages left out for their size.
+    fn rebuild(
+        &mut self,
+        ahead: &[u8],
+        payload_bytes_max: Option<usize>,
+        controls_from: Option<usize>,
+    ) -> u64 {
         let (mut at, sent) = self.first_unsent();
         let unsent = self.appended - sent;
         let old = std::mem::take(&mut self.inline);
@@ -565,8 +613,12 @@ impl Outbox {
             };
             let inline_bytes = whole - slice.as_ref().map_or(0, |slice| slice.bytes.len());
             let bytes = &old[at..at + inline_bytes];
+            let is_kept = controls_from.is_some_and(|from| at >= from);
             at += inline_bytes;
             if operation.kind != ClientOperationKind::Publish {
+                if is_kept {
+                    self.control().extend_from_slice(bytes);
+                }
                 continue;
             }
             if payload_bytes_max.is_some_and(|max| operation.body_bytes - 2 > max) {
@@ -606,6 +658,7 @@ impl Outbox {
         self.marked = 0;
         self.stream_bytes = 0;
         self.marked_stream_bytes = 0;
+        self.fence = None;
     }
 }
 

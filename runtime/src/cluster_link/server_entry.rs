@@ -36,9 +36,7 @@ impl ServerEntry {
 
     /// A server that this one has named. What a server says changes neither whether TLS is used nor which
     /// name is verified, so that nobody can be sent elsewhere by it.
-    // The pool of servers that other servers name is built on it.
-    #[cfg_attr(not(test), expect(dead_code, reason = "servers are not discovered yet"))]
-    pub(crate) fn discovered(&self, address: ServerAddress) -> ServerEntry {
+    pub(super) fn discovered(&self, address: ServerAddress) -> ServerEntry {
         ServerEntry { address, ..self.clone() }
     }
 }

@@ -1,5 +1,10 @@
 //! One connection of a link, from the socket's connect to its end: one task, one `poll`, both
 //! directions.
+//!
+//! A connection arrives, is the link's current one, and may leave while the next one is current. The
+//! current one sends the link's [`Outbox`]; one that arrives or leaves has little to say, and has a
+//! buffer of its own for it. The two never mix: a connection becomes the current one when its own
+//! buffer is empty.
 
 use std::{
     fmt, io,
@@ -8,18 +13,24 @@ use std::{
     time::{Duration, Instant},
 };
 
-use croupier_protocol::{Connection, ConnectionError, Event, PermissionAction, Progress, ServerError};
+use bytes::Bytes;
+use croupier_protocol::{
+    Connection, ConnectionError, Event, MessageFrame, PermissionAction, PingId, Progress, ServerError,
+};
 
 use super::{
-    Link, LinkStatus,
+    Link,
     access::{Access, AccessError, Introduction, TlsSetup, request},
-    outbox::Sent,
+    outbox::{Outbox, Sent},
+    pool::ServerId,
     read_buffer::ReadBuffer,
 };
 use crate::{
-    CredentialsError, RequestError,
+    CredentialsError, DisconnectReason, RequestError,
+    config::ServerAddress,
     credentials::{Asked, Credentials},
-    stats::{add, store},
+    events::shown,
+    stats::add,
     tls::TlsError,
     transport::{Alarm, Socket},
 };
@@ -43,10 +54,14 @@ pub(crate) enum SessionEnd {
     Server(ServerError),
     /// There are no credentials to show.
     Credentials(CredentialsError),
-    /// There is no TLS where there must be, or the other way round.
+    /// There is no TLS where there must be, or the other way round, or it failed.
     Tls(TlsError),
     /// The node is stopping.
     Closing,
+    /// It was moved away from, and all that it had was taken.
+    Left,
+    /// The server is going away itself, so that nobody should move to it.
+    LameDuck,
 }
 
 impl fmt::Display for SessionEnd {
@@ -59,6 +74,24 @@ impl fmt::Display for SessionEnd {
             SessionEnd::Credentials(error) => write!(f, "{error}"),
             SessionEnd::Tls(error) => write!(f, "{error}"),
             SessionEnd::Closing => f.write_str("the node stops"),
+            SessionEnd::Left => f.write_str("the link has moved to another connection"),
+            SessionEnd::LameDuck => f.write_str("the server is in lame duck mode"),
+        }
+    }
+}
+
+impl SessionEnd {
+    /// As an event tells it.
+    pub(super) fn reason(&self) -> DisconnectReason {
+        match self {
+            SessionEnd::EndOfStream => DisconnectReason::EndOfStream,
+            SessionEnd::Socket(error) => DisconnectReason::Socket(error.to_string()),
+            SessionEnd::Protocol(error) => DisconnectReason::Protocol(error.to_string()),
+            SessionEnd::Server(error) => DisconnectReason::Server(shown(error)),
+            SessionEnd::Credentials(error) => DisconnectReason::Credentials(error.to_string()),
+            SessionEnd::Tls(error) => DisconnectReason::Tls(error.to_string()),
+            SessionEnd::LameDuck => DisconnectReason::LameDuck,
+            SessionEnd::Closing | SessionEnd::Left => DisconnectReason::Draining,
         }
     }
 }
@@ -93,36 +126,82 @@ enum Opening {
     Done,
 }
 
+/// Which part a connection plays for its link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    /// Before it is the current one: handshake, and in a move the subscriptions.
+    Arriving,
+    /// The one that sends what the link has to say.
+    Current,
+    /// Another one is current; this one still gives what it has.
+    Leaving,
+}
+
+/// What a connection says while it is not the current one.
+#[derive(Default)]
+struct OwnBytes {
+    bytes: Vec<u8>,
+    sent: usize,
+}
+
+impl OwnBytes {
+    fn is_empty(&self) -> bool {
+        self.sent == self.bytes.len()
+    }
+}
+
 pub(super) struct Session<'l> {
     link: &'l Rc<Link>,
+    server: ServerId,
+    address: ServerAddress,
     socket: Socket,
     connection: Connection,
     buffer: ReadBuffer,
     alarm: Alarm,
-    /// When the oldest message was seen that no PING follows.
-    unmarked_since: Option<Instant>,
+    part: Part,
     opening: Opening,
     tls: Option<TlsSetup>,
     introduction: Introduction,
+    own: OwnBytes,
+    /// The PING behind all SUBs of one that arrives, or behind all UNSUBs of one that leaves.
+    last_own_ping: Option<PingId>,
+    is_own_ping_answered: bool,
+    /// Whether another connection of the link is subscribed to the same.
+    is_overlapped: bool,
+    /// When the oldest message was seen that no PING follows.
+    unmarked_since: Option<Instant>,
     is_ready: bool,
 }
 
 impl<'l> Session<'l> {
-    pub(super) fn new(link: &'l Rc<Link>, socket: Socket, connection: Connection, access: Access) -> Self {
-        link.outbox.borrow_mut().attach(socket.send_half());
+    pub(super) fn new(
+        link: &'l Rc<Link>,
+        server: ServerId,
+        address: ServerAddress,
+        socket: Socket,
+        connection: Connection,
+        access: Access,
+    ) -> Self {
         let Access { tls, introduction } = access;
         Session {
-            link,
             opening: match &tls {
                 Some(TlsSetup { first: true, .. }) => Opening::Securing { is_greeted: false },
                 _ => Opening::Greeting,
             },
             tls,
             introduction,
+            link,
+            server,
+            address,
             socket,
             connection,
             buffer: ReadBuffer::new(),
             alarm: Alarm::default(),
+            part: Part::Arriving,
+            own: OwnBytes::default(),
+            last_own_ping: None,
+            is_own_ping_answered: false,
+            is_overlapped: false,
             unmarked_since: None,
             is_ready: false,
         }
@@ -133,19 +212,90 @@ impl<'l> Session<'l> {
         self.is_ready
     }
 
-    /// One turn: reads and dispatches what is there, sends what has gathered, and waits.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<SessionEnd> {
-        self.link.turn_begins(cx);
-        match self.turn(cx) {
-            Ok(()) => {
-                self.link.turn_ends();
-                Poll::Pending
-            }
-            Err(end) => Poll::Ready(end),
+    pub(super) fn server(&self) -> ServerId {
+        self.server
+    }
+
+    pub(super) fn address(&self) -> &ServerAddress {
+        &self.address
+    }
+
+    /// Whether all it had to say for itself was sent.
+    pub(super) fn has_said_all(&self) -> bool {
+        self.own.is_empty()
+    }
+
+    /// Whether the server has processed the SUBs of [`Session::subscribe_all`].
+    pub(super) fn is_subscribed(&self) -> bool {
+        self.is_own_ping_answered
+    }
+
+    /// Subscribes this connection to all that the link is subscribed to, beside the current one.
+    pub(super) fn subscribe_all(&mut self, now: Instant) {
+        let subscribing = self.link.resubscribe(&self.link.subscriptions.borrow());
+        self.own.bytes.extend_from_slice(&subscribing);
+        self.last_own_ping = Some(self.connection.ping(&mut self.own.bytes, now));
+    }
+
+    /// Holds back what the link has to say from here on, for the connection that takes over.
+    pub(super) fn raise_fence(&mut self, now: Instant) {
+        let mut outbox = self.link.outbox.borrow_mut();
+        let ping = self.connection.ping(outbox.control(), now);
+        outbox.mark(ping);
+        self.link.barriers.borrow_mut().pinged(ping);
+        self.unmarked_since = None;
+        self.is_overlapped = true;
+        outbox.raise_fence(ping);
+    }
+
+    /// Nobody takes over from this connection.
+    pub(super) fn stays(&mut self) {
+        self.is_overlapped = false;
+    }
+
+    /// Becomes the current connection of a link that has none. `is_subscribed`: its SUBs were sent, and
+    /// what changed since is queued.
+    pub(super) fn take_over(&mut self, is_subscribed: bool) {
+        let link = self.link;
+        self.become_current();
+        let ahead = (!is_subscribed).then(|| link.resubscribe(&link.subscriptions.borrow()));
+        let payload_bytes_max = payload_bytes_max(link, &self.connection);
+        let discarded =
+            link.outbox.borrow_mut().open(self.socket.send_half(), ahead.as_deref(), payload_bytes_max);
+        link.discarded_oversized(discarded);
+    }
+
+    /// Becomes the current connection in the place of one that has passed its fence.
+    pub(super) fn take_over_from(&mut self, old: &mut Session<'_>) {
+        let link = self.link;
+        old.part = Part::Leaving;
+        old.last_own_ping = None;
+        self.become_current();
+        let payload_bytes_max = payload_bytes_max(link, &self.connection);
+        let discarded = link.outbox.borrow_mut().hand_over(self.socket.send_half(), payload_bytes_max);
+        link.discarded_oversized(discarded);
+    }
+
+    fn become_current(&mut self) {
+        debug_assert!(self.is_ready && self.own.is_empty());
+        self.part = Part::Current;
+        self.unmarked_since = None;
+        self.link.move_wanted.set(None);
+        if self.connection.info().is_some_and(|info| info.lame_duck_mode) {
+            self.link.lame_duck(self.server, &self.address);
         }
     }
 
-    fn turn(&mut self, cx: &mut Context<'_>) -> Result<(), SessionEnd> {
+    /// Tells the server that nothing more is wanted. The connection ends with the answer.
+    pub(super) fn leave(&mut self, now: Instant) {
+        self.link.unsubscribe_all(&mut self.own.bytes);
+        self.last_own_ping = Some(self.connection.ping(&mut self.own.bytes, now));
+        self.is_own_ping_answered = false;
+    }
+
+    /// One turn: reads and dispatches what is there, sends what has gathered, and has the task woken for
+    /// more.
+    pub(super) fn turn(&mut self, cx: &mut Context<'_>) -> Result<(), SessionEnd> {
         let begun = Instant::now();
         let mut now = begun;
         loop {
@@ -188,18 +338,236 @@ impl<'l> Session<'l> {
         }
     }
 
-    /// Goes on with what comes before CONNECT. Whether there may be something to read for the protocol.
+    /// Decodes and hands out everything that was read.
+    fn dispatch(&mut self, now: Instant, cx: &mut Context<'_>) -> Result<(), SessionEnd> {
+        let lent = self.buffer.lend();
+        let mut at = lent.start;
+        let mut messages = 0;
+        let outcome = loop {
+            while let Some((frame, consumed)) = self.connection.handle_message(&lent.chunk[at..lent.end]) {
+                at += consumed;
+                messages += 1;
+                self.hand_out(frame, &lent.chunk);
+            }
+            match self.connection.handle_input(&lent.chunk[at..lent.end], now) {
+                Ok(Progress::Event { event: Event::Message(frame), consumed }) => {
+                    at += consumed;
+                    messages += 1;
+                    self.hand_out(frame, &lent.chunk);
+                }
+                Ok(Progress::Event { event: Event::ServerInfo { first: true }, consumed }) => {
+                    at += consumed;
+                    if let Err(end) = self.greeted(lent.end - at, now, cx) {
+                        break Err(end);
+                    }
+                }
+                Ok(Progress::Event { event, consumed }) => {
+                    at += consumed;
+                    if let Err(end) = self.handle_event(event) {
+                        break Err(end);
+                    }
+                }
+                Ok(Progress::Incomplete { needed }) => break Ok(needed),
+                Err(error) => break Err(SessionEnd::Protocol(error)),
+            }
+        };
+        add(&self.link.counters.received, messages);
+        self.buffer.give_back(lent, at, *outcome.as_ref().unwrap_or(&0));
+        outcome.map(drop)
+    }
+
+    fn handle_timeouts(&mut self, now: Instant) -> Result<(), SessionEnd> {
+        if self.connection.poll_timeout().is_some_and(|(due, _)| due <= now) {
+            self.connection.handle_timeout(now).map_err(SessionEnd::Protocol)?;
+        }
+        let mut requests = self.link.requests.borrow_mut();
+        if requests.next_deadline().is_some_and(|due| due <= now) {
+            while let Some(reply) = requests.expire(now) {
+                // The caller knows how long it waited.
+                reply.finish(Err(RequestError::Timeout {
+                    cluster: self.link.cluster.clone(),
+                    waited: Duration::ZERO,
+                }));
+            }
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn hand_out(&self, frame: MessageFrame<'_>, chunk: &Bytes) {
+        if self.is_overlapped {
+            self.link.count_overlap(&frame);
+        }
+        self.link.dispatch(frame, chunk);
+    }
+
+    /// Appends what the connection owes, and sends.
+    fn transmit(&mut self, now: Instant, cx: &mut Context<'_>) -> Result<(), SessionEnd> {
+        if self.part != Part::Current {
+            if matches!(self.opening, Opening::Securing { .. }) {
+                return Ok(());
+            }
+            self.connection.poll_transmit(&mut self.own.bytes, now);
+            return self.send_own(cx);
+        }
+        let mut outbox = self.link.outbox.borrow_mut();
+        let outbox = &mut *outbox;
+        if outbox.is_fenced() {
+            // What is appended now goes over another connection; the PING at the fence is a sign of life.
+            if outbox.is_sent_to_fence() {
+                self.connection.poll_transmit(&mut self.own.bytes, now);
+                return self.send_own(cx);
+            }
+        } else {
+            // A PONG or keepalive PING is whole in itself, and needs no checkpoint of its own.
+            self.connection.poll_transmit(outbox.control(), now);
+            let mut barriers = self.link.barriers.borrow_mut();
+            if barriers.wants_ping() || self.is_mark_due(outbox, now) {
+                let ping = self.connection.ping(outbox.control(), now);
+                outbox.mark(ping);
+                barriers.pinged(ping);
+                self.unmarked_since = None;
+            }
+        }
+        loop {
+            if outbox.is_blocked() {
+                match self.socket.poll_write(cx, outbox.unsent_front()) {
+                    Poll::Ready(Ok(bytes)) => outbox.unblocked(bytes),
+                    Poll::Ready(Err(error)) => return Err(broken(error)),
+                    Poll::Pending => break,
+                }
+            }
+            match outbox.send() {
+                Sent::All => break,
+                Sent::Blocked => {}
+                Sent::Failed(error) => return Err(broken(error)),
+            }
+        }
+        if outbox.queued_bytes() <= outbox.limit_bytes() / 2 {
+            self.link.room.notify();
+        }
+        Ok(())
+    }
+
+    fn send_own(&mut self, cx: &mut Context<'_>) -> Result<(), SessionEnd> {
+        while !self.own.is_empty() {
+            match self.socket.poll_write(cx, &self.own.bytes[self.own.sent..]) {
+                Poll::Ready(Ok(bytes)) => self.own.sent += bytes,
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                Poll::Ready(Err(error)) => return Err(broken(error)),
+                Poll::Pending => return Ok(()),
+            }
+        }
+        self.own.bytes.clear();
+        self.own.sent = 0;
+        if self.socket.is_under_tls()
+            && let Poll::Ready(Err(error)) = self.socket.poll_write(cx, &[])
+        {
+            return Err(broken(error));
+        }
+        Ok(())
+    }
+
+    fn is_mark_due(&mut self, outbox: &Outbox, now: Instant) -> bool {
+        if !outbox.has_unmarked() {
+            self.unmarked_since = None;
+            return false;
+        }
+        let since = *self.unmarked_since.get_or_insert(now);
+        !outbox.is_mark_pending()
+            && (now >= since + MARK_AFTER || outbox.unmarked_bytes() >= MARK_AFTER_BYTES)
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let keepalive = self.connection.poll_timeout().map(|(due, _)| due);
+        let request = self.link.requests.borrow_mut().next_deadline();
+        let outbox = self.link.outbox.borrow();
+        let may_mark = self.part == Part::Current && !outbox.is_mark_pending() && !outbox.is_fenced();
+        let mark = self.unmarked_since.filter(|_| may_mark).map(|since| since + MARK_AFTER);
+        [keepalive, request, mark].into_iter().flatten().min()
+    }
+}
+
+impl Session<'_> {
+    /// Acts on everything but a message.
+    fn handle_event(&mut self, event: Event<'_>) -> Result<(), SessionEnd> {
+        let link = self.link;
+        match event {
+            Event::ServerInfo { .. } => self.handle_info()?,
+            Event::Ready(_) => self.is_ready = true,
+            Event::Pong(ping) if self.part == Part::Current => {
+                link.outbox.borrow_mut().pong(ping);
+                link.barriers.borrow_mut().pong(ping);
+            }
+            Event::Pong(ping) if self.last_own_ping == Some(ping) => {
+                self.is_own_ping_answered = true;
+                if self.part == Part::Leaving {
+                    return Err(SessionEnd::Left);
+                }
+            }
+            Event::InvalidInfo(error) => {
+                tracing::warn!(cluster = %link.cluster, shard = link.shard, %error, "an INFO is broken; the last one stays");
+            }
+            Event::ServerError(error) => {
+                add(&link.counters.server_errors, 1);
+                tracing::warn!(cluster = %link.cluster, shard = link.shard, %error, "the server complains");
+                if error.is_fatal() {
+                    return Err(SessionEnd::Server(error));
+                }
+                link.complained(&self.address, &error);
+                if let ServerError::PermissionsViolation {
+                    action: PermissionAction::Subscribe,
+                    subject,
+                    queue,
+                } = error
+                {
+                    link.deny(&subject, queue.as_deref());
+                }
+            }
+            // The first is answered by `poll_transmit`; the others mean nothing.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Takes note of what the server says of itself and its cluster.
+    fn handle_info(&mut self) -> Result<(), SessionEnd> {
+        let link = self.link;
+        let Some(info) = self.connection.info() else { return Ok(()) };
+        link.node.identify(link, info);
+        if self.part != Part::Leaving {
+            link.discover(&info.connect_urls, self.server);
+        }
+        if info.lame_duck_mode {
+            match self.part {
+                Part::Arriving if link.move_wanted.get().is_some() => return Err(SessionEnd::LameDuck),
+                Part::Current => link.lame_duck(self.server, &self.address),
+                _ => {}
+            }
+        }
+        if self.part == Part::Current {
+            let payload_bytes_max = payload_bytes_max(link, &self.connection);
+            link.outbox.borrow_mut().set_payload_bytes_max(payload_bytes_max);
+        }
+        Ok(())
+    }
+}
+
+/// What comes before CONNECT.
+impl Session<'_> {
+    /// Goes on with the handshake, or with the question to the application. Whether there may be something
+    /// to read for the protocol.
     #[cold]
     fn open(&mut self, now: Instant, cx: &mut Context<'_>) -> Result<bool, SessionEnd> {
         match &mut self.opening {
             Opening::Securing { is_greeted } => {
                 let is_greeted = *is_greeted;
-                if !self.socket.is_under_tls() {
-                    let TlsSetup { config, name, .. } = self.tls.clone().ok_or(SessionEnd::EndOfStream)?;
+                if let Some(TlsSetup { config, name, .. }) = &self.tls
+                    && !self.socket.is_under_tls()
+                {
                     self.socket
-                        .start_tls(config, name)
+                        .start_tls(config.clone(), name.clone())
                         .map_err(|error| SessionEnd::Tls(TlsError::from_rustls(&error)))?;
-                    self.link.outbox.borrow_mut().attach(self.socket.send_half());
                 }
                 match self.socket.poll_handshake(cx) {
                     Poll::Ready(Ok(())) => {}
@@ -225,24 +593,27 @@ impl<'l> Session<'l> {
         }
     }
 
-    /// The server's first INFO is here.
+    /// The server's first INFO is here. `unread_bytes` came with it.
     fn greeted(&mut self, unread_bytes: usize, now: Instant, cx: &mut Context<'_>) -> Result<(), SessionEnd> {
-        let offers =
-            self.connection.info().map_or((false, false), |info| (info.tls_required, info.tls_available));
-        match (&self.tls, offers) {
-            (Some(_), _) if self.socket.is_under_tls() => self.introduce(now, cx),
-            (Some(_), (false, false)) => Err(SessionEnd::Tls(TlsError::NotOffered)),
-            (Some(_), _) if unread_bytes > 0 => {
-                Err(SessionEnd::Tls(TlsError::BytesBeforeHandshake { bytes: unread_bytes }))
-            }
-            (Some(_), _) => {
-                self.opening = Opening::Securing { is_greeted: true };
-                // The handshake's own polls are what waits from here on.
-                self.open(now, cx).map(drop)
-            }
-            (None, (true, _)) => Err(SessionEnd::Tls(TlsError::Required)),
-            (None, _) => self.introduce(now, cx),
+        let Some(info) = self.connection.info() else { return Ok(()) };
+        let is_offered = info.tls_required || info.tls_available;
+        if self.tls.is_none() && info.tls_required {
+            return Err(SessionEnd::Tls(TlsError::Required));
         }
+        if self.tls.is_some() && !self.socket.is_under_tls() {
+            if !is_offered {
+                return Err(SessionEnd::Tls(TlsError::NotOffered));
+            }
+            if unread_bytes > 0 {
+                return Err(SessionEnd::Tls(TlsError::BytesBeforeHandshake { bytes: unread_bytes }));
+            }
+            // Anybody on the way may have said the rest of this INFO. Another one follows under TLS.
+            self.own = OwnBytes::default();
+            self.opening = Opening::Securing { is_greeted: true };
+            return self.open(now, cx).map(drop);
+        }
+        self.handle_info()?;
+        self.introduce(now, cx)
     }
 
     /// Says who we are, or has the application asked for it.
@@ -264,185 +635,12 @@ impl<'l> Session<'l> {
         if let Some(credentials) = credentials {
             credentials.fill(nonce.as_deref(), options).map_err(SessionEnd::Credentials)?;
         }
-        let mut outbox = self.link.outbox.borrow_mut();
-        self.connection.connect(outbox.handshake());
-        self.connection.ping(outbox.handshake(), now);
+        self.connection.connect(&mut self.own.bytes);
+        self.connection.ping(&mut self.own.bytes, now);
         self.connection.connect_options_mut().forget_credentials();
         self.opening = Opening::Done;
         Ok(())
     }
-
-    /// Decodes and hands out everything that was read.
-    fn dispatch(&mut self, now: Instant, cx: &mut Context<'_>) -> Result<(), SessionEnd> {
-        let lent = self.buffer.lend();
-        let mut at = lent.start;
-        let mut messages = 0;
-        let outcome = loop {
-            while let Some((frame, consumed)) = self.connection.handle_message(&lent.chunk[at..lent.end]) {
-                at += consumed;
-                messages += 1;
-                self.link.dispatch(frame, &lent.chunk);
-            }
-            match self.connection.handle_input(&lent.chunk[at..lent.end], now) {
-                Ok(Progress::Event { event: Event::Message(frame), consumed }) => {
-                    at += consumed;
-                    messages += 1;
-                    self.link.dispatch(frame, &lent.chunk);
-                }
-                Ok(Progress::Event { event: Event::ServerInfo { first: true }, consumed }) => {
-                    at += consumed;
-                    if let Err(end) = self.greeted(lent.end - at, now, cx) {
-                        break Err(end);
-                    }
-                    self.identify();
-                }
-                Ok(Progress::Event { event, consumed }) => {
-                    at += consumed;
-                    if let Err(end) = handle_event(self.link, &mut self.connection, &mut self.is_ready, event)
-                    {
-                        break Err(end);
-                    }
-                }
-                Ok(Progress::Incomplete { needed }) => break Ok(needed),
-                Err(error) => break Err(SessionEnd::Protocol(error)),
-            }
-        };
-        add(&self.link.counters.received, messages);
-        self.buffer.give_back(lent, at, *outcome.as_ref().unwrap_or(&0));
-        outcome.map(drop)
-    }
-
-    /// Takes note of who the server is, unless anybody on the way may have said it.
-    fn identify(&self) {
-        if let Some(info) = self.connection.info()
-            && matches!(self.opening, Opening::Asking(_) | Opening::Done)
-        {
-            self.link.node.identify(self.link, info);
-        }
-    }
-
-    fn handle_timeouts(&mut self, now: Instant) -> Result<(), SessionEnd> {
-        if self.connection.poll_timeout().is_some_and(|(due, _)| due <= now) {
-            self.connection.handle_timeout(now).map_err(SessionEnd::Protocol)?;
-        }
-        let mut requests = self.link.requests.borrow_mut();
-        if requests.next_deadline().is_some_and(|due| due <= now) {
-            while let Some(reply) = requests.expire(now) {
-                // The caller knows how long it waited.
-                reply.finish(Err(RequestError::Timeout {
-                    cluster: self.link.cluster.clone(),
-                    waited: Duration::ZERO,
-                }));
-            }
-        }
-        Ok(())
-    }
-
-    /// Appends what the connection owes, and sends.
-    fn transmit(&mut self, now: Instant, cx: &mut Context<'_>) -> Result<(), SessionEnd> {
-        let mut outbox = self.link.outbox.borrow_mut();
-        let outbox = &mut *outbox;
-        if self.is_ready {
-            // A PONG or keepalive PING is whole in itself, and needs no checkpoint of its own.
-            self.connection.poll_transmit(outbox.control(), now);
-            let mut barriers = self.link.barriers.borrow_mut();
-            if barriers.wants_ping() || self.is_mark_due(outbox, now) {
-                let ping = self.connection.ping(outbox.control(), now);
-                outbox.mark(ping);
-                barriers.pinged(ping);
-                self.unmarked_since = None;
-            }
-        } else {
-            self.connection.poll_transmit(outbox.handshake(), now);
-        }
-        loop {
-            if outbox.is_blocked() {
-                match self.socket.poll_write(cx, outbox.unsent_front()) {
-                    Poll::Ready(Ok(bytes)) => outbox.unblocked(bytes),
-                    Poll::Ready(Err(error)) => return Err(broken(error)),
-                    Poll::Pending => break,
-                }
-            }
-            match outbox.send() {
-                Sent::All => break,
-                Sent::Blocked => {}
-                Sent::Failed(error) => return Err(SessionEnd::Socket(error)),
-            }
-        }
-        if outbox.queued_bytes() <= outbox.limit_bytes() / 2 {
-            self.link.room.notify();
-        }
-        Ok(())
-    }
-
-    fn is_mark_due(&mut self, outbox: &super::outbox::Outbox, now: Instant) -> bool {
-        if !outbox.has_unmarked() {
-            self.unmarked_since = None;
-            return false;
-        }
-        let since = *self.unmarked_since.get_or_insert(now);
-        !outbox.is_mark_pending()
-            && (now >= since + MARK_AFTER || outbox.unmarked_bytes() >= MARK_AFTER_BYTES)
-    }
-
-    fn next_deadline(&self) -> Option<Instant> {
-        let keepalive = self.connection.poll_timeout().map(|(due, _)| due);
-        let request = self.link.requests.borrow_mut().next_deadline();
-        let is_mark_pending = self.link.outbox.borrow().is_mark_pending();
-        let mark = self.unmarked_since.filter(|_| !is_mark_pending).map(|since| since + MARK_AFTER);
-        [keepalive, request, mark].into_iter().flatten().min()
-    }
-}
-
-/// Acts on everything but a message.
-fn handle_event(
-    link: &Rc<Link>,
-    connection: &mut Connection,
-    is_ready: &mut bool,
-    event: Event<'_>,
-) -> Result<(), SessionEnd> {
-    match event {
-        Event::ServerInfo { .. } => {
-            if let Some(info) = connection.info() {
-                link.node.identify(link, info);
-            }
-            if *is_ready {
-                link.outbox.borrow_mut().set_payload_bytes_max(payload_bytes_max(link, connection));
-            }
-        }
-        Event::Ready(_) => {
-            *is_ready = true;
-            let ahead = link.resubscribe(&link.subscriptions.borrow());
-            let discarded = link.outbox.borrow_mut().open(&ahead, payload_bytes_max(link, connection));
-            if discarded > 0 {
-                tracing::warn!(cluster = %link.cluster, shard = link.shard, discarded,
-                    "queued messages are larger than the server takes");
-            }
-            link.connected();
-        }
-        Event::Pong(ping) => {
-            link.outbox.borrow_mut().pong(ping);
-            link.barriers.borrow_mut().pong(ping);
-        }
-        Event::InvalidInfo(error) => {
-            tracing::warn!(cluster = %link.cluster, shard = link.shard, %error, "an INFO is broken; the last one stays");
-        }
-        Event::ServerError(error) => {
-            add(&link.counters.server_errors, 1);
-            tracing::warn!(cluster = %link.cluster, shard = link.shard, %error, "the server complains");
-            if error.is_fatal() {
-                return Err(SessionEnd::Server(error));
-            }
-            if let ServerError::PermissionsViolation { action: PermissionAction::Subscribe, subject, queue } =
-                error
-            {
-                link.deny(&subject, queue.as_deref());
-            }
-        }
-        // The first is answered by `poll_transmit`; the others mean nothing.
-        _ => {}
-    }
-    Ok(())
 }
 
 fn payload_bytes_max(link: &Link, connection: &Connection) -> usize {
@@ -450,50 +648,4 @@ fn payload_bytes_max(link: &Link, connection: &Connection) -> usize {
         link.server_payload_bytes_max.set(info.max_payload);
     }
     link.payload_bytes_max(&link.node.limits.get())
-}
-
-impl Link {
-    /// From here on nobody needs to wake the task: the turn sees what comes up.
-    pub(super) fn turn_begins(&self, cx: &mut Context<'_>) {
-        self.scheduled.set(true);
-        let mut waker = self.waker.borrow_mut();
-        if !waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
-            *waker = Some(cx.waker().clone());
-        }
-        drop(waker);
-        self.node.ports[self.shard].progressed();
-    }
-
-    pub(super) fn turn_ends(&self) {
-        self.scheduled.set(false);
-        self.refresh_counters();
-    }
-
-    fn connected(&self) {
-        add(&self.counters.connects, 1);
-        self.set_status(LinkStatus::Connected);
-        self.node.gates[self.index].connected();
-        tracing::info!(cluster = %self.cluster, shard = self.shard, "connected");
-    }
-
-    /// Settles what a connection leaves behind.
-    pub(super) fn session_ended(self: &Rc<Self>, was_ready: bool, end: &SessionEnd) {
-        let cut = self.outbox.borrow_mut().cut();
-        self.barriers.borrow_mut().cut();
-        let cut_off: Vec<_> = self.requests.borrow_mut().drain().collect();
-        for reply in cut_off {
-            reply.finish(Err(RequestError::Disconnected { cluster: self.cluster.clone(), sent: true }));
-        }
-        if was_ready {
-            add(&self.counters.disconnects, 1);
-            self.node.gates[self.index].disconnected();
-            self.set_status(LinkStatus::Down);
-            if !matches!(end, SessionEnd::Closing) {
-                tracing::warn!(cluster = %self.cluster, shard = self.shard, %end,
-                    in_doubt = cut.in_doubt, queued = cut.requeued, "disconnected");
-            }
-        }
-        store(&self.counters.connected, 0);
-        self.refresh_counters();
-    }
 }

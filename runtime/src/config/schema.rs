@@ -11,9 +11,9 @@ use schemars::{
 use serde_json::{Map, Value};
 
 use super::{
-    CLUSTERS_MAX, CPU_MAX, CREDS_BYTES_MAX, Config, Cpus, HEARTBEAT_MIN, INBOX_MAX, NAME_BYTES_MAX,
-    PAYLOAD_BYTES_MAX, PEM_BYTES_MAX, PINGS_OUT_MAX, SECRETS_MAX, SEEDS_MAX, SERVERS_MAX, SPIN_MAX,
-    USER_BYTES_MAX, WAIT_MAX, WEIGHT_MAX, WEIGHT_MIN,
+    CLUSTERS_MAX, CPU_MAX, CREDS_BYTES_MAX, Config, Cpus, HEARTBEAT_MIN, INBOX_MAX, INBOX_PREFIX_BYTES_MAX,
+    NAME_BYTES_MAX, PAYLOAD_BYTES_MAX, PEM_BYTES_MAX, PINGS_OUT_MAX, SECRETS_MAX, SEEDS_MAX, SERVERS_MAX,
+    SPIN_MAX, USER_BYTES_MAX, WAIT_MAX, WEIGHT_MAX, WEIGHT_MIN,
     quantity::{shown_duration, shown_size},
 };
 use crate::{reload::is_reloadable, secret::SECRET_BYTES_MAX};
@@ -289,6 +289,7 @@ fn constant(name: &str) -> Option<String> {
         "CPU_MAX" => CPU_MAX.to_string(),
         "HEARTBEAT_MIN" => shown_duration(HEARTBEAT_MIN),
         "INBOX_MAX" => INBOX_MAX.to_string(),
+        "INBOX_PREFIX_BYTES_MAX" => INBOX_PREFIX_BYTES_MAX.to_string(),
         "NAME_BYTES_MAX" => NAME_BYTES_MAX.to_string(),
         "PEM_BYTES_MAX" => shown_size(PEM_BYTES_MAX),
         "PAYLOAD_BYTES_MAX" => shown_size(PAYLOAD_BYTES_MAX),

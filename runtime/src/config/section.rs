@@ -239,6 +239,23 @@ pub struct ConnectionConfig {
     pub user_timeout: Duration,
     /// The pauses between attempts.
     pub reconnect: ReconnectConfig,
+    /// Whether each link tries its cluster's servers in a random order, so that the clients of a cluster
+    /// spread over it; default `true`. Otherwise in the order of the configuration, and then in that in which
+    /// servers named each other.
+    pub randomize: bool,
+    /// The name that servers show for the node's connections, as in their `/connz`: printable, without
+    /// blanks, at most [`NAME_BYTES_MAX`](super::NAME_BYTES_MAX) bytes. `None`: the node's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = NAME_BYTES_MAX))]
+    pub client_name: Option<String>,
+    /// Whether a shard gets what it has published itself, if it is subscribed to it; default `true`. Other
+    /// shards of the node have connections of their own, and get it in any case.
+    pub echo: bool,
+    /// What the subjects of replies begin with; default `_INBOX`. One or more tokens without wildcards, at
+    /// most [`INBOX_PREFIX_BYTES_MAX`](super::INBOX_PREFIX_BYTES_MAX) bytes. Servers that restrict who may
+    /// subscribe to what can tell users apart by it.
+    #[schemars(length(min = 1, max = INBOX_PREFIX_BYTES_MAX))]
+    pub inbox_prefix: String,
 }
 
 impl Default for ConnectionConfig {
@@ -251,6 +268,10 @@ impl Default for ConnectionConfig {
             max_pings_out: 2,
             user_timeout: Duration::from_secs(5),
             reconnect: ReconnectConfig::default(),
+            randomize: true,
+            client_name: None,
+            echo: true,
+            inbox_prefix: "_INBOX".to_owned(),
         }
     }
 }

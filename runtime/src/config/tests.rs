@@ -39,6 +39,10 @@ ping_interval = "500ms"
 max_pings_out = 3
 user_timeout = "4s"
 reconnect = { base = "20ms", max = "1m" }
+randomize = false
+client_name = "app-1"
+echo = false
+inbox_prefix = "_INBOX.app"
 
 [limits]
 publish_buffer = "64KiB"
@@ -78,6 +82,10 @@ fn every_setting_is_read() {
             max_pings_out: 3,
             user_timeout: Duration::from_secs(4),
             reconnect: ReconnectConfig { base: Duration::from_millis(20), max: Duration::from_secs(60) },
+            randomize: false,
+            client_name: Some("app-1".to_owned()),
+            echo: false,
+            inbox_prefix: "_INBOX.app".to_owned(),
         },
         limits: LimitsConfig {
             publish_buffer: 65_536,
@@ -123,6 +131,8 @@ fn the_defaults_are_those_of_the_documentation() {
     assert_eq!(connection.role, Role::Both);
     assert_eq!(connection.ping_interval, Duration::from_secs(2));
     assert_eq!(connection.reconnect.base, Duration::from_millis(10));
+    assert!(connection.randomize && connection.echo);
+    assert_eq!((connection.client_name, connection.inbox_prefix.as_str()), (None, "_INBOX"));
     assert_eq!((limits.publish_buffer, limits.max_payload), (8 << 20, 1 << 20));
     assert_eq!(limits.subscriber_queue, QueueLimits { messages: 65_536, bytes: 64 << 20 });
     assert_eq!(registry, None);
@@ -168,7 +178,8 @@ fn a_mistake_of_form_is_shown_in_its_line() {
         (
             "[connection]\nconect_timeout = \"1s\"",
             "<string>:3:1: unknown field `conect_timeout`, expected one of `role`, `connect_timeout`, \
-             `subscribe_timeout`, `ping_interval`, `max_pings_out`, `user_timeout`, `reconnect`\n      \
+             `subscribe_timeout`, `ping_interval`, `max_pings_out`, `user_timeout`, `reconnect`, \
+             `randomize`, `client_name`, `echo`, `inbox_prefix`\n      \
              |\n    3 | conect_timeout = \"1s\"\n      | ^^^^^^^^^^^^^^\n      = did you mean `connect_timeout`?",
         ),
     ] {
@@ -262,6 +273,8 @@ ping_interval = "0s"
 max_pings_out = 0
 user_timeout = "1500us"
 reconnect = { base = "2s", max = "1s" }
+client_name = "two words"
+inbox_prefix = "_INBOX.*"
 [limits]
 publish_buffer = 0
 subscriber_queue = { messages = 0, bytes = "0B" }
@@ -294,14 +307,16 @@ request_timeout = "25h"
         ("connection.max_pings_out", 23, 17),
         ("connection.user_timeout", 24, 16),
         ("connection.reconnect.base", 25, 22),
-        ("limits.publish_buffer", 27, 18),
-        ("limits.subscriber_queue.messages", 28, 33),
-        ("limits.subscriber_queue.bytes", 28, 44),
-        ("limits.max_payload", 29, 15),
-        ("limits.request_timeout", 30, 19),
+        ("connection.client_name", 26, 15),
+        ("connection.inbox_prefix", 27, 16),
+        ("limits.publish_buffer", 29, 18),
+        ("limits.subscriber_queue.messages", 30, 33),
+        ("limits.subscriber_queue.bytes", 30, 44),
+        ("limits.max_payload", 31, 15),
+        ("limits.request_timeout", 32, 19),
     ];
     assert_eq!(found, expected);
-    assert!(error.to_string().starts_with("<string>: 21 problems\n<string>:3:8: node.name: "), "{error}");
+    assert!(error.to_string().starts_with("<string>: 23 problems\n<string>:3:8: node.name: "), "{error}");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use super::{
     validate_access::check_access,
     validate_registry::check_registry,
 };
-use crate::probe;
+use crate::{Subject, probe};
 
 /// Most clusters of a node: the ring's owners are single bytes.
 pub const CLUSTERS_MAX: usize = 256;
@@ -25,6 +25,8 @@ pub const NAME_BYTES_MAX: usize = 128;
 pub const WEIGHT_MIN: f64 = 0.0625;
 /// Greatest weight of a cluster: 256 units of the ring.
 pub const WEIGHT_MAX: f64 = 16.0;
+/// Longest `connection.inbox_prefix`, in bytes.
+pub const INBOX_PREFIX_BYTES_MAX: usize = 128;
 /// Longest busy polling before a shard parks.
 pub const SPIN_MAX: Duration = Duration::from_secs(1);
 /// Most messages that one shard may have waiting for another.
@@ -244,6 +246,22 @@ fn check_connection(problems: &mut Vec<Problem>, connection: &ConnectionConfig) 
             message,
             "base is the first pause, max the longest",
         ));
+    }
+    if let Some(name) = &connection.client_name {
+        check_name(problems, "connection.client_name", name);
+    }
+    let prefix = &connection.inbox_prefix;
+    if prefix.len() > INBOX_PREFIX_BYTES_MAX {
+        let message = format!("has {} bytes, more than {INBOX_PREFIX_BYTES_MAX}", prefix.len());
+        problems.push(Problem::new(
+            "connection.inbox_prefix",
+            message,
+            "use a shorter one, such as \"_INBOX\"",
+        ));
+    } else if let Err(reason) = Subject::check_literal(prefix.as_bytes()) {
+        let message = format!("{prefix:?} is no subject: {reason}");
+        let remedy = "use tokens without blanks and wildcards, such as \"_INBOX\" or \"_INBOX.app\"";
+        problems.push(Problem::new("connection.inbox_prefix", message, remedy));
     }
 }
 

@@ -26,6 +26,12 @@ enum Step {
     Read(usize),
     Pong,
     Cut,
+    /// What follows is held back for another connection.
+    Fence,
+    /// The other connection takes over, if the fence is passed.
+    Move,
+    /// There is no other connection after all.
+    Lift,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -37,8 +43,11 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Ping),
         6 => Just(Step::Send),
         6 => prop_oneof![1..200_usize, 1000..20_000_usize].prop_map(Step::Read),
-        2 => Just(Step::Pong),
+        4 => Just(Step::Pong),
         1 => Just(Step::Cut),
+        1 => Just(Step::Fence),
+        3 => Just(Step::Move),
+        1 => Just(Step::Lift),
     ]
 }
 
@@ -52,12 +61,26 @@ struct Peer {
 
 impl Peer {
     fn connect(outbox: &mut Outbox) -> Peer {
+        let (ours, peer) = Peer::new();
+        outbox.open(ours, Some(b"SUB a 1\r\n"), usize::MAX);
+        peer
+    }
+
+    fn new() -> (SendHalf, Peer) {
         let (ours, theirs) = Socket::pair(Domain::UNIX, Type::STREAM, None).unwrap();
         ours.set_send_buffer_size(KERNEL_BYTES).unwrap();
         theirs.set_nonblocking(true).unwrap();
-        outbox.attach(SendHalf::from_socket(ours));
-        outbox.open(b"SUB a 1\r\n", usize::MAX);
-        Peer { socket: theirs, received: Vec::new(), pings: 0, ponged: 0 }
+        (SendHalf::from_socket(ours), Peer { socket: theirs, received: Vec::new(), pings: 0, ponged: 0 })
+    }
+
+    fn read_all(&mut self) {
+        loop {
+            let before = self.received.len();
+            self.read(1 << 20);
+            if self.received.len() == before {
+                return;
+            }
+        }
     }
 
     fn read(&mut self, bytes: usize) {
@@ -87,6 +110,11 @@ impl Peer {
     }
 }
 
+/// UNSUBs in a buffer.
+fn unsubscribed(bytes: &[u8]) -> u64 {
+    bytes.windows(9).filter(|window| window == b"UNSUB 7\r\n").count() as u64
+}
+
 /// Headers come first, if there are any; then eight digits, and bytes that follow from them.
 fn number(body: &[u8]) -> u64 {
     let body = body.strip_prefix(b"NATS/1.0\r\nA: b\r\n\r\n").unwrap_or(body);
@@ -112,6 +140,8 @@ fn run(steps: Vec<Step>) {
     let (mut accepted, mut refused, mut delivered) = (Vec::new(), 0, Vec::new());
     let mut next = 0;
     let mut pings = 0;
+    // UNSUBs that were held back for the next connection, and what it has got of them.
+    let mut held = 0;
     for step in steps {
         match step {
             Step::Publish { payload_bytes, owned, prefixed, headers: with_headers } => {
@@ -131,7 +161,11 @@ fn run(steps: Vec<Step>) {
                 }
                 next += 1;
             }
-            Step::Control => outbox.control().extend_from_slice(b"UNSUB 7\r\n"),
+            Step::Control => {
+                outbox.control().extend_from_slice(b"UNSUB 7\r\n");
+                held += u64::from(outbox.is_fenced());
+            }
+            Step::Ping if outbox.is_fenced() => {}
             Step::Ping => {
                 outbox.control().extend_from_slice(b"PING\r\n");
                 pings += 1;
@@ -151,28 +185,61 @@ fn run(steps: Vec<Step>) {
                 }
             }
             Step::Cut => {
-                while peer.received.len() < usize::MAX {
-                    let before = peer.received.len();
-                    peer.read(1 << 20);
-                    if peer.received.len() == before {
-                        break;
-                    }
-                }
+                let was_fenced = outbox.is_fenced();
+                peer.read_all();
                 delivered.extend(peer.messages().0);
                 let before = outbox.totals();
                 let cut = outbox.cut();
                 assert_eq!(outbox.totals().in_doubt, before.in_doubt + cut.in_doubt);
                 assert_eq!(outbox.pending(), cut.requeued);
-                peer = Peer::connect(&mut outbox);
+                assert_eq!(unsubscribed(&outbox.inline), held, "behind a fence nothing is lost");
+                if was_fenced {
+                    let (ours, next) = Peer::new();
+                    outbox.open(ours, None, usize::MAX);
+                    peer = next;
+                } else {
+                    peer = Peer::connect(&mut outbox);
+                }
+                held = 0;
             }
+            Step::Fence if !outbox.is_fenced() => {
+                outbox.control().extend_from_slice(b"PING\r\n");
+                pings += 1;
+                peer.pings += 1;
+                outbox.mark(PingId(pings));
+                outbox.raise_fence(PingId(pings));
+            }
+            Step::Lift => {
+                outbox.lift_fence();
+                held = 0;
+            }
+            Step::Move if outbox.has_passed_fence() => {
+                assert!(outbox.is_sent_to_fence());
+                peer.read_all();
+                let (messages, answered) = peer.messages();
+                assert_eq!(answered, peer.pings, "nothing is sent behind the fence");
+                delivered.extend(messages);
+                let in_doubt = outbox.totals().in_doubt;
+                let (ours, next) = Peer::new();
+                assert_eq!(outbox.hand_over(ours, usize::MAX), 0);
+                assert_eq!(outbox.totals().in_doubt, in_doubt, "a move leaves nothing in doubt");
+                assert_eq!(unsubscribed(&outbox.inline[outbox.head..]), held);
+                held = 0;
+                peer = next;
+            }
+            Step::Fence | Step::Move => {}
         }
         let totals = outbox.totals();
         assert_eq!(totals.accepted, accepted.len() as u64);
         assert_eq!(totals.rejected, refused);
-        assert_eq!(totals.accepted, totals.processed + totals.in_doubt + totals.discarded + outbox.pending());
+        assert_eq!(
+            totals.accepted,
+            totals.processed + totals.in_doubt + totals.discarded() + outbox.pending()
+        );
         assert!(outbox.queued() <= outbox.pending());
     }
     // The last connection gets all that is left.
+    outbox.lift_fence();
     loop {
         outbox.blocked = false;
         let sent = outbox.send();
@@ -209,9 +276,8 @@ fn a_smaller_limit_discards_what_is_queued_and_too_large() {
         assert!(outbox.publish(&to, Payload::from(vec![b'x'; bytes])).is_ok());
     }
     let (ours, mut theirs) = Socket::pair(Domain::UNIX, Type::STREAM, None).unwrap();
-    outbox.attach(SendHalf::from_socket(ours));
-    assert_eq!(outbox.open(b"", 1000), 2);
-    assert_eq!(outbox.totals().discarded, 2);
+    assert_eq!(outbox.open(SendHalf::from_socket(ours), Some(b""), 1000), 2);
+    assert_eq!((outbox.totals().discarded_oversized, outbox.totals().discarded_unsent), (2, 0));
     assert_eq!(outbox.pending(), 2);
     assert!(matches!(outbox.send(), Sent::All));
     let mut received = vec![0; 10_000];
