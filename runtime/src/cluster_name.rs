@@ -28,6 +28,12 @@ impl From<String> for ClusterName {
     }
 }
 
+impl serde::Serialize for ClusterName {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
 impl AsRef<str> for ClusterName {
     fn as_ref(&self) -> &str {
         &self.0

@@ -1,6 +1,7 @@
 //! What a node is told: one struct per section of `node.toml`, its defaults, and what it refuses.
 
 mod address;
+mod admin;
 mod auth;
 mod changes;
 mod cpus;
@@ -9,6 +10,7 @@ mod file_check;
 mod layers;
 #[cfg(test)]
 mod layers_tests;
+mod log;
 mod origin;
 mod overrides;
 #[cfg(test)]
@@ -36,10 +38,12 @@ mod validate_registry;
 
 pub use self::{
     address::{InvalidServerAddress, ServerAddress},
+    admin::{ADMIN_ADDRESS_USUAL, AdminListen},
     auth::AuthConfig,
     cpus::{CPU_MAX, Cpus, InvalidCpus},
     error::{ConfigError, Place, Problem},
     file_check::{FileFault, FileFinding},
+    log::{LogConfig, LogFormat, LogLevel},
     origin::{Origin, Origins},
     overrides::{OVERRIDE_BYTES_MAX, OVERRIDES_MAX},
     peer_address::{InvalidPeerAddress, PeerAddress},
@@ -52,8 +56,8 @@ pub use self::{
     sources::{Loaded, Sources},
     tls::TlsConfig,
     validate::{
-        CLUSTERS_MAX, INBOX_MAX, INBOX_PREFIX_BYTES_MAX, NAME_BYTES_MAX, PAYLOAD_BYTES_MAX, PINGS_OUT_MAX,
-        SERVERS_MAX, SPIN_MAX, WAIT_MAX, WEIGHT_MAX, WEIGHT_MIN,
+        BLOCKED_AFTER_MIN, CLUSTERS_MAX, INBOX_MAX, INBOX_PREFIX_BYTES_MAX, NAME_BYTES_MAX,
+        PAYLOAD_BYTES_MAX, PINGS_OUT_MAX, SERVERS_MAX, SPIN_MAX, WAIT_MAX, WEIGHT_MAX, WEIGHT_MIN,
     },
     validate_access::USER_BYTES_MAX,
     validate_registry::{HEARTBEAT_MIN, SECRETS_MAX, SEEDS_MAX},
@@ -75,8 +79,9 @@ pub use crate::{
 
 /// Everything that a node is told at its start: `node.toml` as a value.
 ///
-/// [`Config::default`] is what an empty file means, except that a node needs at least one
-/// cluster, so the default alone does not pass [`Config::validate`].
+/// [`Config::default`] is what an empty file means, but for two things: a node needs at least one
+/// cluster, so the default alone does not pass [`Config::validate`], and in code the admin server is off, where a
+/// file that does not say means [`AdminListen::Usual`].
 ///
 /// ```
 /// use croupier::config::Config;
@@ -109,6 +114,8 @@ pub struct Config {
     /// `[registry]`: how nodes find each other and offer services. `None`: the registry is this node alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub registry: Option<RegistryConfig>,
+    /// `[log]`: which events are written, and how.
+    pub log: LogConfig,
 }
 
 impl Config {

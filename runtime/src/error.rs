@@ -1,12 +1,12 @@
 //! The errors of the public API: one enum for each area, each with its numbers.
 
-use std::{fmt, io, time::Duration};
+use std::{fmt, io, net::SocketAddr, time::Duration};
 
 use croupier_protocol::SubjectError;
 
 use crate::{
     CallError, ClusterName, ReconnectError, RegistryError, ReloadError, config::ConfigError,
-    probe::ProbeError, testing::LocalClusterError,
+    logging::LoggingError, probe::ProbeError, testing::LocalClusterError,
 };
 
 /// An error of the application, as its closure returns it.
@@ -383,6 +383,20 @@ pub enum Error {
     /// See [`ReloadError`].
     #[error(transparent)]
     Reload(#[from] ReloadError),
+    /// The address for the admin server cannot be listened on.
+    #[error(
+        "the admin server cannot listen on {address}: {source}\n  \
+         choose another address by `node.admin_listen`, or turn it off with \"\""
+    )]
+    AdminBind {
+        /// The address.
+        address: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// See [`LoggingError`].
+    #[error(transparent)]
+    Logging(#[from] LoggingError),
     /// See [`LocalClusterError`].
     #[error(transparent)]
     LocalCluster(#[from] LocalClusterError),

@@ -22,7 +22,7 @@ use futures_lite::{FutureExt, future::Boxed};
 
 use crate::{
     CallError, ClusterName, Error, Events, InvalidTopic, NodeStatus, OwnedMessage, Payload, PublishError,
-    RegistryStats, RequestError, Result, Service, Shard, ShardStats, SubmitError, SubscribeError,
+    RegistryStats, RequestError, Result, Service, Shard, ShardStats, SubmitError, SubscribeError, Unready,
     error::LinkEnd, mesh::Job, node_shared::NodeShared, shard::submission,
 };
 
@@ -183,6 +183,16 @@ impl NodeHandle {
     /// Where this node listens for its peers; `None` without a `[registry]`.
     pub fn registry_addr(&self) -> Option<SocketAddr> {
         self.0.registry.address
+    }
+
+    /// Where the admin server listens; `None` when the node has none.
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.0.admin.as_ref().map(|admin| admin.address)
+    }
+
+    /// What keeps the node from being ready, as `/readyz` says; nothing when it is. It asks no shard.
+    pub fn unready(&self) -> Vec<Unready> {
+        self.0.unready()
     }
 
     /// As [`Registry::get_services`](crate::Registry::get_services). It waits for no shard.

@@ -24,6 +24,8 @@
 //! publish, [`config::Config`] for what a node is told, [`testing::LocalCluster`] for real servers in
 //! tests.
 
+mod admin;
+mod blocks;
 mod cluster_link;
 mod cluster_name;
 pub mod config;
@@ -33,13 +35,16 @@ mod events;
 mod handle;
 mod live_limits;
 mod local_notify;
+pub mod logging;
 mod mesh;
 mod message;
+mod metrics;
 mod node;
 mod node_shared;
 mod payload;
 mod peer_link;
 pub mod probe;
+mod readiness;
 mod receiver;
 mod reconnect;
 mod registry_shard;
@@ -75,6 +80,7 @@ pub use self::{
     message::{Message, MessageView, OwnedMessage},
     node::{Builder, Node},
     payload::Payload,
+    readiness::Unready,
     reconnect::ReconnectError,
     registry_shard::RegistryStats,
     reload::{ReloadError, Reloaded},

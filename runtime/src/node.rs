@@ -16,30 +16,32 @@ use signal_hook::{
 };
 
 use crate::{
-    BoxError, Credentials, CredentialsRequest, Error, Event, NodeHandle, Result, Shard,
+    BoxError, Credentials, CredentialsRequest, Error, Event, NodeHandle, Result, Shard, admin,
     cluster_link::ServerEntry,
     config::{
-        CODE_SOURCE, ClusterConfig, Config, ConfigError, Cpus, Problem, RegistryConfig, RingMode, Sources,
+        AdminListen, CODE_SOURCE, ClusterConfig, Config, ConfigError, Cpus, Problem, RegistryConfig,
+        RingMode, Sources,
     },
     credentials::Provider,
     events::EventCallback,
+    logging,
     mesh::mesh,
     node_shared::{NodeShared, ShardPort},
     probe::{self, Demand},
     registry_start::RegistryStart,
     reload::carried,
     shard_life::{self, ShardSeed},
-    transport::{ExecutorSettings, IO_MEMORY_BYTES, RING_DEPTH, run_executor},
+    stats::store,
+    transport::{ExecutorSettings, run_executor},
     watchdog,
 };
 
 /// How long the drop of a node lets its shards drain.
 const DROP_DRAIN: Duration = Duration::from_millis(200);
+/// How long the end of a node waits for its log to be written.
+const LOG_FLUSH: Duration = Duration::from_millis(200);
 /// Exit status after a second signal, as a shell gives it for the signal's number.
 const SIGNAL_STATUS: i32 = 128;
-
-/// Sockets that the probe wants free for peers, when the node has any.
-const PEERS_PROBED: usize = 256;
 
 /// A running node: one thread and one executor for each shard.
 ///
@@ -224,6 +226,24 @@ impl Builder {
         self
     }
 
+    /// Has the admin server listen on `ip:port`, port 0 for a free one; `""` turns it off, which is the default in
+    /// code. It serves `/metrics`, `/healthz`, `/readyz` and `/statusz` from a thread of its own.
+    pub fn admin_listen(mut self, address: impl Into<String>) -> Self {
+        self.config.node.admin_listen = AdminListen::from(address.into());
+        self
+    }
+
+    /// Writes the events of this process to standard error, as the configuration's `[log]` says: see
+    /// [`logging::install`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Logging`] when the process has a subscriber of events already.
+    pub fn install_log(self) -> Result<Self> {
+        logging::install(&self.config.log)?;
+        Ok(self)
+    }
+
     /// Runs the node on threads of its own, calls a clone of `app` once on each shard, and blocks until
     /// all have returned and the node has drained. SIGTERM and SIGINT drain it, a second one ends the
     /// process at once. If the node was built from a file or other [`Sources`], SIGHUP has them read again
@@ -257,6 +277,7 @@ impl Builder {
                         continue;
                     }
                     if is_draining {
+                        flush_log();
                         std::process::exit(SIGNAL_STATUS + signal);
                     }
                     is_draining = true;
@@ -269,6 +290,7 @@ impl Builder {
             let outcome = node.join();
             closer.close();
             let _panicless = watching.join();
+            flush_log();
             outcome
         })
     }
@@ -295,15 +317,7 @@ impl Builder {
         let providers = by_cluster(providers, &config)?;
         let allowed = probe::allowed_cpus().unwrap_or_default();
         let cpus = placement(&config, &allowed);
-        let demand = Demand {
-            shards: cpus.len(),
-            pinned: config.shards.pin,
-            ring_depth: RING_DEPTH,
-            io_memory_bytes: IO_MEMORY_BYTES,
-            // Each link to a peer may be there twice for a moment; a cluster of this size is what is probed for.
-            sockets: 2 * cpus.len() * config.clusters.len()
-                + config.registry.as_ref().map_or(0, |_| PEERS_PROBED),
-        };
+        let demand = Demand::of(&config);
         probe::check(&demand)?;
         let ring = ring(&config);
         let servers = config
@@ -317,7 +331,8 @@ impl Builder {
         let mesh = mesh(cpus.len(), config.shards.inbox);
         let mut start = RegistryStart::new(&config, cpus.len())?;
         let (registry, keys) = (Arc::clone(&start.shared), start.keys());
-        let node = Arc::new(NodeShared::new(
+        let (admin, admin_seed) = admin::bind(&config.node.admin_listen)?.unzip();
+        let node = NodeShared::new(
             config,
             ring,
             (servers, providers),
@@ -326,7 +341,12 @@ impl Builder {
             keys,
             on_event,
             drains_when_all_returned,
-        ));
+        );
+        let node = Arc::new(node.with_admin(admin));
+        if node.admin.is_some() {
+            // Shard 0 is going to use all of them, and nobody should find the node ready before it does.
+            node.ports[0].links.iter().for_each(|link| store(&link.used, 1));
+        }
 
         let (made, all_made) = mpsc::channel();
         let mut threads = Vec::new();
@@ -366,6 +386,14 @@ impl Builder {
         {
             Ok(thread) => threads.push(thread),
             Err(source) => return Err(abandon(&node, threads, Error::Start { shard: 0, source })),
+        }
+        if let Some(seed) = admin_seed {
+            let served = Arc::clone(&node);
+            let named = thread::Builder::new().name("croupier-admin".to_owned());
+            match named.spawn(move || admin::serve(&seed, &served)) {
+                Ok(thread) => threads.push(thread),
+                Err(source) => return Err(abandon(&node, threads, Error::Start { shard: 0, source })),
+            }
         }
         Ok(Node { handle: NodeHandle::new(node), threads: Mutex::new(threads) })
     }
@@ -430,6 +458,14 @@ fn by_cluster(
         return Ok(of_cluster);
     }
     Err(ConfigError::Invalid { origin: CODE_SOURCE.to_owned(), problems })
+}
+
+/// Lets what was logged be written, since the process may end.
+fn flush_log() {
+    if let Some(log) = logging::installed() {
+        // Who reads it may have stopped to; the end does not wait for long.
+        let _unwritten = log.flush(LOG_FLUSH);
+    }
 }
 
 /// The processor of each shard, or none for those that may run anywhere.

@@ -17,6 +17,8 @@ use futures_channel::oneshot;
 
 use crate::{
     ClusterName, Error, Event,
+    admin::AdminShared,
+    blocks::Blocks,
     cluster_link::{Link, ReconnectGate, ServerEntry},
     config::Config,
     credentials::Provider,
@@ -45,6 +47,9 @@ pub(crate) struct NodeShared {
     pub(crate) limits: LiveLimits,
     pub(crate) running: Running,
     pub(crate) events: Arc<EventHub>,
+    /// The admin server, if the node has one.
+    pub(crate) admin: Option<AdminShared>,
+    pub(crate) started: Instant,
     /// Which configured cluster a server was seen under, by its id and by the addresses that its
     /// cluster gives out.
     identities: Mutex<HashMap<String, usize>>,
@@ -74,6 +79,7 @@ pub(crate) struct ShardPort {
     /// The progress at the watchdog's last wake; `u64::MAX` when none is under way.
     pub(crate) woken_at: AtomicU64,
     pub(crate) stalls: AtomicU64,
+    pub(crate) blocks: Blocks,
     stopped: AtomicBool,
 }
 
@@ -100,6 +106,7 @@ impl ShardPort {
             beat: AtomicWaker::new(),
             woken_at: AtomicU64::new(u64::MAX),
             stalls: AtomicU64::new(0),
+            blocks: Blocks::default(),
             stopped: AtomicBool::new(false),
         };
         (port, ShardEnds { inbox: inbox_out, drain: drain_out, settings: settings_out })
@@ -133,6 +140,8 @@ impl ShardPort {
             shard,
             links,
             stalls: self.stalls.load(Ordering::Relaxed),
+            blocks: self.blocks.count(),
+            longest_block: self.blocks.longest(),
             task_panics: self.task_panics.load(Ordering::Relaxed),
         }
     }
@@ -166,6 +175,8 @@ impl NodeShared {
             ports,
             registry,
             events: Arc::new(EventHub::new(on_event)),
+            admin: None,
+            started: Instant::now(),
             identities: Mutex::default(),
             failure: Mutex::default(),
             returned: AtomicUsize::new(0),
@@ -174,6 +185,11 @@ impl NodeShared {
             stopped: AtomicUsize::new(0),
             waiting_for_stop: Mutex::default(),
         }
+    }
+
+    /// The same with an admin server.
+    pub(crate) fn with_admin(self, admin: Option<AdminShared>) -> Self {
+        NodeShared { admin, ..self }
     }
 
     pub(crate) fn shards(&self) -> usize {
@@ -254,7 +270,15 @@ impl NodeShared {
                 // Whoever gave up waiting needs no word.
                 let _gone = waiting.send(());
             }
+            if let Some(admin) = &self.admin {
+                admin.stop();
+            }
         }
+    }
+
+    /// Whether a drain has begun; it is also the answer when it has ended.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.drain_requested.load(Ordering::Acquire)
     }
 
     pub(crate) fn is_stopped(&self) -> bool {

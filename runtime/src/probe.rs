@@ -4,14 +4,24 @@
 //! function of the findings and of what a node asks for.
 
 mod advice;
+mod checkup;
 mod explain;
 mod findings;
 mod judge;
 
+use crate::{
+    config::Config,
+    transport::{IO_MEMORY_BYTES, RING_DEPTH},
+};
+
 pub use self::{
     advice::ProbeError,
+    checkup::{Checkup, Grade, Line},
     findings::{Findings, IoUringFinding, KernelVersion, allowed_cpus},
 };
+
+/// Sockets that the probe wants free for peers, when the node has any.
+const PEERS_PROBED: usize = 256;
 
 /// Bytes of locked memory that an executor's library demands as the process's limit at the least.
 pub const LOCKED_BYTES_MIN: u64 = 512 << 10;
@@ -32,6 +42,24 @@ pub struct Demand {
     pub io_memory_bytes: usize,
     /// Sockets in all, over all shards.
     pub sockets: usize,
+}
+
+impl Demand {
+    /// What a node of this configuration asks for.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        let allowed = allowed_cpus().unwrap_or_default();
+        let shards = config.shards.cpus.shards(allowed.len().max(1));
+        Self {
+            shards,
+            pinned: config.shards.pin,
+            ring_depth: RING_DEPTH,
+            io_memory_bytes: IO_MEMORY_BYTES,
+            // Each link to a peer may be there twice for a moment; a cluster of this size is what is probed for.
+            sockets: 2 * shards * config.clusters.len()
+                + config.registry.as_ref().map_or(0, |_| PEERS_PROBED),
+        }
+    }
 }
 
 /// Asks the kernel and answers whether a node of this demand can start.

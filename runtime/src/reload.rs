@@ -10,6 +10,7 @@ use futures_lite::future;
 use crate::{
     NodeHandle, Shard,
     config::{Config, ConfigError, LimitsConfig, changed_keys},
+    logging,
     node_shared::NodeShared,
     secret::KeyRing,
 };
@@ -50,7 +51,7 @@ pub struct Reloaded {
 /// Whether a reload can change a setting.
 pub(crate) fn is_reloadable(key: &str) -> bool {
     key.starts_with("limits.")
-        || matches!(key, "registry.seeds" | "registry.secret_files" | "registry.secrets")
+        || matches!(key, "log.level" | "registry.seeds" | "registry.secret_files" | "registry.secrets")
 }
 
 /// What a node runs with, and whose turn it is to change it.
@@ -68,6 +69,11 @@ struct Now {
 impl Running {
     pub(crate) fn new(config: Config, keys: Option<KeyRing>) -> Self {
         Running { now: Mutex::new(Now { config, keys }), turn: async_channel::bounded(1) }
+    }
+
+    /// The configuration that the node works by.
+    pub(crate) fn config(&self) -> Config {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner).config.clone()
     }
 }
 
@@ -91,7 +97,7 @@ pub(crate) struct Settings {
 }
 
 impl NodeHandle {
-    /// Has the running node work by another configuration: `limits`, the registry's `seeds` and its secrets, whose
+    /// Has the running node work by another configuration: `limits`, `log.level`, the registry's `seeds` and its secrets, whose
     /// files are read again. When it returns, every shard does.
     ///
     /// It loses no message. Bounds of a subscription's queue and of a service's inbox count for those made
@@ -152,6 +158,11 @@ fn begin(
         changed.push("registry.secret_files".to_owned());
     }
     node.limits.set(&config.limits);
+    if changed.iter().any(|key| key == "log.level")
+        && let Some(log) = logging::installed()
+    {
+        log.set_level(config.log.level);
+    }
     let (applied, all_applied) = async_channel::bounded(1);
     for port in &node.ports {
         let settings = Settings {
@@ -187,7 +198,7 @@ pub(crate) async fn apply_all(shard: Shard, settings: async_channel::Receiver<Se
 /// `read` is what they said at the start and `told` what the node was told then: a section that the program has
 /// changed in code stays as the program has it.
 pub(crate) fn carried(read: &Config, told: &Config, fresh: Config) -> Config {
-    let Config { node, shards, ring, clusters, connection, limits, registry } = fresh;
+    let Config { node, shards, ring, clusters, connection, limits, registry, log } = fresh;
     macro_rules! section {
         ($name:ident) => {
             if read.$name == told.$name { $name } else { told.$name.clone() }
@@ -201,6 +212,7 @@ pub(crate) fn carried(read: &Config, told: &Config, fresh: Config) -> Config {
         connection: section!(connection),
         limits: section!(limits),
         registry: section!(registry),
+        log: section!(log),
     }
 }
 

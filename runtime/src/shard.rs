@@ -8,7 +8,7 @@ use std::{
     panic::AssertUnwindSafe,
     pin::Pin,
     rc::Rc,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::Duration,
 };
 
@@ -26,7 +26,7 @@ use crate::{
     node_shared::{NodeShared, ShardPort},
     receiver::Receiver,
     registry_shard::RegistryShard,
-    stats::add,
+    stats::{add, store},
     subscription::Attached,
     time,
     transport::{self, Task},
@@ -449,12 +449,7 @@ impl Shard {
     /// What the shard has counted.
     pub fn stats(&self) -> ShardStats {
         let port = self.port(self.id());
-        ShardStats {
-            shard: self.id(),
-            links: self.links().map(|link| link.stats()).collect(),
-            stalls: port.stalls.load(Ordering::Relaxed),
-            task_panics: port.task_panics.load(Ordering::Relaxed),
-        }
+        ShardStats { links: self.links().map(|link| link.stats()).collect(), ..port.stats(self.id(), &[]) }
     }
 
     pub(crate) fn node(&self) -> &Arc<NodeShared> {
@@ -475,8 +470,16 @@ impl Shard {
         self.0.links[index].get_or_init(|| self.make_link(index))
     }
 
+    /// Makes the links to all clusters, so that it is known whether they are up.
+    pub(crate) fn use_all_clusters(&self) {
+        for index in 0..self.0.links.len() {
+            self.link(index);
+        }
+    }
+
     #[cold]
     fn make_link(&self, index: usize) -> Rc<Link> {
+        store(&self.port(self.id()).links[index].used, 1);
         let link = Link::new(index, self.id(), &self.0.node);
         if self.0.is_closed.get() {
             link.close();

@@ -89,6 +89,10 @@ where
     let registry = RegistryShard::new(seed.id, &seed.node, seed.registry.epoch);
     let shard = Shard::new(seed.id, Arc::clone(&seed.node), sender, Rc::clone(&registry));
     let (registry_task, acceptor) = start_registry(&registry, seed.registry);
+    if shard.id() == 0 && seed.node.admin.is_some() {
+        // Else a cluster that nobody has used yet would be down, and the node ready.
+        shard.use_all_clusters();
+    }
     let drain = Rc::new(DrainState::default());
     let service = services(&shard, &drain, seed.ends, receivers);
 

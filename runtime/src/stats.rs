@@ -1,6 +1,11 @@
 //! Counters: each has one writer, and whoever reads them wakes no shard.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use serde::Serialize;
 
 use crate::ClusterName;
 
@@ -24,6 +29,8 @@ fn load(counter: &AtomicU64) -> u64 {
 #[derive(Default)]
 #[repr(align(128))]
 pub(crate) struct LinkCounters {
+    /// Whether the shard uses the cluster: 1 when it does.
+    pub(crate) used: AtomicU64,
     pub(crate) connected: AtomicU64,
     pub(crate) connects: AtomicU64,
     pub(crate) disconnects: AtomicU64,
@@ -49,6 +56,16 @@ pub(crate) struct LinkCounters {
 }
 
 impl LinkCounters {
+    /// Whether the shard uses the cluster.
+    pub(crate) fn is_used(&self) -> bool {
+        load(&self.used) == 1
+    }
+
+    /// Whether the server has accepted the link's connection.
+    pub(crate) fn is_connected(&self) -> bool {
+        load(&self.connected) == 1
+    }
+
     /// What can be read from any thread. Queued and written messages are told apart only on the shard;
     /// here both count as queued.
     pub(crate) fn stats(&self, cluster: &ClusterName) -> LinkStats {
@@ -56,7 +73,7 @@ impl LinkCounters {
         let settled = load(&self.processed) + load(&self.in_doubt) + discarded;
         LinkStats {
             cluster: cluster.clone(),
-            connected: load(&self.connected) == 1,
+            connected: self.is_connected(),
             connects: load(&self.connects),
             disconnects: load(&self.disconnects),
             tries: load(&self.tries),
@@ -89,7 +106,7 @@ impl LinkCounters {
 ///
 /// The fates of publishes balance:
 /// `accepted = queued + written + processed + in_doubt + discarded`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct LinkStats {
     /// The cluster.
@@ -158,6 +175,10 @@ pub struct ShardStats {
     pub links: Vec<LinkStats>,
     /// Times that the watchdog found the shard asleep over runnable work.
     pub stalls: u64,
+    /// Times that a task kept the shard from everything else for longer than `shards.blocked_after`.
+    pub blocks: u64,
+    /// The longest of these times, to 50 ms.
+    pub longest_block: Duration,
     /// Tasks of the application that panicked.
     pub task_panics: u64,
 }

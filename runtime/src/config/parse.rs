@@ -10,7 +10,7 @@ use toml::{
 };
 
 use super::{
-    Config, Loaded,
+    AdminListen, Config, Loaded,
     error::{CODE_SOURCE, ConfigError, Place, Problem, STRING_SOURCE, Text, is_secret, without_quoted},
     layers::{self, Layers},
     origin::Origin,
@@ -118,6 +118,10 @@ fn merged(
         && find(&places, "clusters[0].name").is_none()
     {
         only.name = ONLY_CLUSTER_NAME.to_owned();
+    }
+
+    if file.is_some() && find(&places, "node.admin_listen").is_none() {
+        config.node.admin_listen = AdminListen::Usual;
     }
 
     let mut problems = validate::problems(&config, validate::allowed_cpus().as_deref());

@@ -106,7 +106,7 @@ fn the_cluster_and_the_node_need_names() {
 /// The settings that a registry built in code is refused for.
 fn refused(registry: RegistryConfig) -> Vec<String> {
     let config = Config {
-        node: NodeConfig { name: Some("n1".to_owned()) },
+        node: NodeConfig { name: Some("n1".to_owned()), ..NodeConfig::default() },
         clusters: vec![ClusterConfig::new("c1", ["a"])],
         registry: Some(registry),
         ..Config::default()

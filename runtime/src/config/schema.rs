@@ -11,9 +11,9 @@ use schemars::{
 use serde_json::{Map, Value};
 
 use super::{
-    CLUSTERS_MAX, CPU_MAX, CREDS_BYTES_MAX, Config, Cpus, HEARTBEAT_MIN, INBOX_MAX, INBOX_PREFIX_BYTES_MAX,
-    NAME_BYTES_MAX, PAYLOAD_BYTES_MAX, PEM_BYTES_MAX, PINGS_OUT_MAX, SECRETS_MAX, SEEDS_MAX, SERVERS_MAX,
-    SPIN_MAX, USER_BYTES_MAX, WAIT_MAX, WEIGHT_MAX, WEIGHT_MIN,
+    AdminListen, BLOCKED_AFTER_MIN, CLUSTERS_MAX, CPU_MAX, CREDS_BYTES_MAX, Config, Cpus, HEARTBEAT_MIN,
+    INBOX_MAX, INBOX_PREFIX_BYTES_MAX, NAME_BYTES_MAX, PAYLOAD_BYTES_MAX, PEM_BYTES_MAX, PINGS_OUT_MAX,
+    SECRETS_MAX, SEEDS_MAX, SERVERS_MAX, SPIN_MAX, USER_BYTES_MAX, WAIT_MAX, WEIGHT_MAX, WEIGHT_MIN,
     quantity::{shown_duration, shown_size},
 };
 use crate::{reload::is_reloadable, secret::SECRET_BYTES_MAX};
@@ -46,6 +46,10 @@ pub(super) fn schema() -> Value {
             clusters.remove("default");
         }
     }
+    // The one default that is not the same in a file as in code.
+    if let Some(Value::Object(admin)) = schema.pointer_mut("/properties/node/properties/admin_listen") {
+        admin.insert("default".to_owned(), AdminListen::Usual.to_string().into());
+    }
     let mut schema = schema.into();
     mark_reloadable(&mut schema, "");
     schema
@@ -73,6 +77,7 @@ const CPUS_PATTERN: &str = r"^\s*(auto|[0-9]+(\s*-\s*[0-9]+)?(\s*,\s*[0-9]+(\s*-
 const SERVER_PATTERN: &str =
     r"^\s*([A-Za-z]+://)?([^@\s]+@)?(\[[^\]\s]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?/?\s*$";
 const PEER_PATTERN: &str = r"^\s*(\[[^\]\s]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}\s*$";
+const ADMIN_PATTERN: &str = r"^(\s*(\[[^\]\s]+\]|[0-9.]+):[0-9]{1,5}\s*)?$";
 const SOCKET_ADDRESS_PATTERN: &str = r"^\s*(\[[^\]\s]+\]|[0-9.]+):[0-9]{1,5}\s*$";
 
 /// A duration within two limits.
@@ -114,6 +119,10 @@ pub(super) fn spin(_: &mut SchemaGenerator) -> Schema {
     duration("0s", &shown_duration(SPIN_MAX))
 }
 
+pub(super) fn blocked_after(_: &mut SchemaGenerator) -> Schema {
+    duration(&shown_duration(BLOCKED_AFTER_MIN), &shown_duration(WAIT_MAX))
+}
+
 pub(super) fn heartbeat(_: &mut SchemaGenerator) -> Schema {
     duration(&shown_duration(HEARTBEAT_MIN), &shown_duration(WAIT_MAX))
 }
@@ -145,6 +154,11 @@ pub(super) fn seeds(_: &mut SchemaGenerator) -> Schema {
 
 pub(super) fn socket_address(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "pattern": SOCKET_ADDRESS_PATTERN })
+}
+
+/// An address to listen on, or nothing.
+pub(super) fn admin_listen(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "pattern": ADMIN_PATTERN })
 }
 
 pub(super) fn secret_files(_: &mut SchemaGenerator) -> Schema {
@@ -284,6 +298,7 @@ fn snake_case(name: &str) -> String {
 /// A limit that the documentation names.
 fn constant(name: &str) -> Option<String> {
     Some(match name {
+        "BLOCKED_AFTER_MIN" => shown_duration(BLOCKED_AFTER_MIN),
         "CLUSTERS_MAX" => CLUSTERS_MAX.to_string(),
         "CREDS_BYTES_MAX" => shown_size(CREDS_BYTES_MAX),
         "CPU_MAX" => CPU_MAX.to_string(),

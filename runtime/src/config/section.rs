@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::{
-    address::ServerAddress, auth::AuthConfig, cpus::Cpus, error::redacted, quantity, schema,
-    server_url::ServerUrl, tls::TlsConfig, validate::*,
+    address::ServerAddress, admin::AdminListen, auth::AuthConfig, cpus::Cpus, error::redacted, quantity,
+    schema, server_url::ServerUrl, tls::TlsConfig, validate::*,
 };
 
 /// `[node]`: who this process is.
@@ -20,6 +20,11 @@ pub struct NodeConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = NAME_BYTES_MAX))]
     pub name: Option<String>,
+    /// Where `/metrics`, `/healthz`, `/readyz` and `/statusz` are served, `ip:port`, and `""` for nowhere; default
+    /// `"127.0.0.1:9464"`, and in code nowhere: see [`AdminListen`](super::AdminListen). Whoever reaches it can
+    /// read it: keep it on loopback or on a network of your own. It costs one thread.
+    #[schemars(schema_with = "schema::admin_listen")]
+    pub admin_listen: AdminListen,
 }
 
 impl NodeConfig {
@@ -57,11 +62,22 @@ pub struct ShardsConfig {
     #[serde(serialize_with = "quantity::whole")]
     #[schemars(range(min = 1, max = INBOX_MAX))]
     pub inbox: usize,
+    /// A shard that has not yielded for so long is counted as blocked, and logged once; default 500 ms, at
+    /// least [`BLOCKED_AFTER_MIN`](super::BLOCKED_AFTER_MIN). Seen within 100 ms. It costs nothing.
+    #[serde(with = "quantity::duration")]
+    #[schemars(schema_with = "schema::blocked_after")]
+    pub blocked_after: Duration,
 }
 
 impl Default for ShardsConfig {
     fn default() -> Self {
-        Self { cpus: Cpus::Auto, pin: true, spin: Duration::ZERO, inbox: 1024 }
+        Self {
+            cpus: Cpus::Auto,
+            pin: true,
+            spin: Duration::ZERO,
+            inbox: 1024,
+            blocked_after: Duration::from_millis(500),
+        }
     }
 }
 

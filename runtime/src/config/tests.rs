@@ -10,12 +10,14 @@ version = 1
 
 [node]
 name = "n1"
+admin_listen = "127.0.0.1:0"
 
 [shards]
 cpus = 1
 pin = false
 spin = "50us"
 inbox = 64
+blocked_after = "2s"
 
 [ring]
 mode = "croupier"
@@ -62,13 +64,26 @@ suspect_after = "300ms"
 forget_after = "1h"
 secret_files = ["/run/secrets/new", "/run/secrets/old"]
 insecure = true
+
+[log]
+level = "debug"
+format = "json"
 "#;
 
 #[test]
 fn every_setting_is_read() {
     let expected = Config {
-        node: NodeConfig { name: Some("n1".to_owned()) },
-        shards: ShardsConfig { cpus: Cpus::Count(1), pin: false, spin: Duration::from_micros(50), inbox: 64 },
+        node: NodeConfig {
+            name: Some("n1".to_owned()),
+            admin_listen: AdminListen::At("127.0.0.1:0".to_owned()),
+        },
+        shards: ShardsConfig {
+            cpus: Cpus::Count(1),
+            pin: false,
+            spin: Duration::from_micros(50),
+            inbox: 64,
+            blocked_after: Duration::from_secs(2),
+        },
         ring: RingConfig { mode: RingMode::Croupier, seed: 7 },
         clusters: vec![
             ClusterConfig::new("c1", ["nats://127.0.0.1:4222", "[::1]:4223"]),
@@ -107,6 +122,7 @@ fn every_setting_is_read() {
             insecure: true,
             secrets: Vec::new(),
         }),
+        log: LogConfig { level: LogLevel::Debug, format: LogFormat::Json },
     };
     assert_eq!(FULL.parse::<Config>().unwrap(), expected);
     expected.validate().unwrap();
@@ -115,17 +131,28 @@ fn every_setting_is_read() {
 #[test]
 fn the_smallest_file_is_the_default_with_one_cluster() {
     let config: Config = "version = 1\n[[clusters]]\nservers = [\"a\"]".parse().unwrap();
-    let expected = Config { clusters: vec![ClusterConfig::new("c1", ["a"])], ..Config::default() };
+    let mut expected = Config { clusters: vec![ClusterConfig::new("c1", ["a"])], ..Config::default() };
+    assert_eq!(expected.node.admin_listen, AdminListen::Off);
+    expected.node.admin_listen = AdminListen::Usual;
     assert_eq!(config, expected);
+    assert_eq!(config.node.admin_listen.address(), Ok(Some(ADMIN_ADDRESS_USUAL)));
+    let off = "version = 1\n[node]\nadmin_listen = \"\"\n[[clusters]]\nservers = [\"a\"]";
+    assert_eq!(off.parse::<Config>().unwrap().node.admin_listen, AdminListen::Off);
 }
 
 /// Each shard and wait has the default that the documentation of its field names.
 #[test]
 fn the_defaults_are_those_of_the_documentation() {
-    let Config { node, shards, ring, clusters, connection, limits, registry } = Config::default();
+    let Config { node, shards, ring, clusters, connection, limits, registry, log } = Config::default();
     assert_eq!(node.name, None);
     assert!(!node.name_or_host().is_empty());
-    assert_eq!(shards, ShardsConfig { cpus: Cpus::Auto, pin: true, spin: Duration::ZERO, inbox: 1024 });
+    assert_eq!(node.admin_listen, AdminListen::Off);
+    assert_eq!(
+        (shards.cpus, shards.pin, shards.spin, shards.inbox),
+        (Cpus::Auto, true, Duration::ZERO, 1024)
+    );
+    assert_eq!(shards.blocked_after, Duration::from_millis(500));
+    assert_eq!((log.level, log.format), (LogLevel::Info, LogFormat::Text));
     assert_eq!(ring, RingConfig { mode: RingMode::Croupier, seed: 0 });
     assert!(clusters.is_empty());
     assert_eq!(connection.role, Role::Both);
@@ -154,7 +181,7 @@ fn a_file_is_read_and_named_in_its_errors() {
 
     let name = path.display();
     read.unwrap();
-    assert!(misspelt.unwrap_err().starts_with(&format!("{name}:15:1: unknown field `sead`")));
+    assert!(misspelt.unwrap_err().starts_with(&format!("{name}:17:1: unknown field `sead`")));
     assert!(binary.unwrap_err().starts_with(&format!("{name}:2:3: the file is not UTF-8")));
     assert!(long.unwrap_err().contains("longer than 1048576 bytes"));
     assert!(missing.unwrap_err().starts_with(&format!("{name}: cannot be read: No such file")));
@@ -208,7 +235,8 @@ fn mistakes_of_form_name_place_and_remedy() {
         ("[ring\nseed = 1", "<string>:2:6: ", "unclosed table"),
         ("[ring]\nseed = 1\nseed = 2", "<string>:4:1: ", "duplicate key"),
         ("[ring]\nseed = ", "<string>:3:8: ", ""),
-        ("[node]\nadmin_listen = \"\"", "<string>:3:1: ", "unknown field `admin_listen`"),
+        ("[node]\nadmin_port = 1", "<string>:3:1: ", "unknown field `admin_port`"),
+        ("[node]\nadmin_listen = 9464", "<string>:3:16: ", "expected a string"),
         ("[registry]\nhearbeat = \"1s\"", "<string>:3:1: ", "= did you mean `heartbeat`?"),
         (
             "[registry]\nsecret = \"canary\"",
@@ -222,7 +250,9 @@ fn mistakes_of_form_name_place_and_remedy() {
         ),
         ("[registry]\nseeds = \"a:1\"", "<string>:3:9: ", "expected a sequence"),
         ("registry = 1", "<string>:2:12: ", "expected a section [registry]"),
-        ("[log]\nlevel = \"info\"", "<string>:2:2: ", "unknown field `log`"),
+        ("[log]\nlevel = \"wran\"", "<string>:3:9: ", "= did you mean `warn`?"),
+        ("[log]\nformat = \"xml\"", "<string>:3:10: ", "expected `text` or `json`"),
+        ("[log]\nfile = \"x\"", "<string>:3:1: ", "unknown field `file`"),
     ] {
         let shown = refusal(text);
         assert!(shown.starts_with(place) && shown.contains(part), "{text}\n{shown}");
@@ -251,10 +281,12 @@ fn mistakes_of_meaning_come_all_at_once_with_their_places() {
     let text = r#"version = 1
 [node]
 name = "a b"
+admin_listen = "localhost:9464"
 [shards]
 cpus = 0
 spin = "2s"
 inbox = 0
+blocked_after = "50ms"
 [[clusters]]
 name = "c1"
 servers = ["a:1", "wss://b"]
@@ -292,31 +324,33 @@ request_timeout = "25h"
         .collect();
     let expected = [
         ("node.name", 3, 8),
-        ("shards.cpus", 5, 8),
-        ("shards.spin", 6, 8),
-        ("shards.inbox", 7, 9),
-        ("clusters[0].servers[1]", 10, 19),
-        ("clusters[0].weight", 11, 10),
-        ("clusters[1].name", 13, 8),
-        ("clusters[1].servers[1]", 14, 17),
-        ("clusters[1].weight", 15, 10),
-        ("clusters[2].name", 16, 1),
-        ("clusters[2].servers", 17, 11),
-        ("clusters[3].name", 19, 8),
-        ("connection.ping_interval", 22, 17),
-        ("connection.max_pings_out", 23, 17),
-        ("connection.user_timeout", 24, 16),
-        ("connection.reconnect.base", 25, 22),
-        ("connection.client_name", 26, 15),
-        ("connection.inbox_prefix", 27, 16),
-        ("limits.publish_buffer", 29, 18),
-        ("limits.subscriber_queue.messages", 30, 33),
-        ("limits.subscriber_queue.bytes", 30, 44),
-        ("limits.max_payload", 31, 15),
-        ("limits.request_timeout", 32, 19),
+        ("node.admin_listen", 4, 16),
+        ("shards.cpus", 6, 8),
+        ("shards.spin", 7, 8),
+        ("shards.inbox", 8, 9),
+        ("shards.blocked_after", 9, 17),
+        ("clusters[0].servers[1]", 12, 19),
+        ("clusters[0].weight", 13, 10),
+        ("clusters[1].name", 15, 8),
+        ("clusters[1].servers[1]", 16, 17),
+        ("clusters[1].weight", 17, 10),
+        ("clusters[2].name", 18, 1),
+        ("clusters[2].servers", 19, 11),
+        ("clusters[3].name", 21, 8),
+        ("connection.ping_interval", 24, 17),
+        ("connection.max_pings_out", 25, 17),
+        ("connection.user_timeout", 26, 16),
+        ("connection.reconnect.base", 27, 22),
+        ("connection.client_name", 28, 15),
+        ("connection.inbox_prefix", 29, 16),
+        ("limits.publish_buffer", 31, 18),
+        ("limits.subscriber_queue.messages", 32, 33),
+        ("limits.subscriber_queue.bytes", 32, 44),
+        ("limits.max_payload", 33, 15),
+        ("limits.request_timeout", 34, 19),
     ];
     assert_eq!(found, expected);
-    assert!(error.to_string().starts_with("<string>: 23 problems\n<string>:3:8: node.name: "), "{error}");
+    assert!(error.to_string().starts_with("<string>: 25 problems\n<string>:3:8: node.name: "), "{error}");
 }
 
 #[test]

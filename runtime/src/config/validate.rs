@@ -31,6 +31,8 @@ pub const INBOX_PREFIX_BYTES_MAX: usize = 128;
 pub const SPIN_MAX: Duration = Duration::from_secs(1);
 /// Most messages that one shard may have waiting for another.
 pub const INBOX_MAX: usize = 1 << 20;
+/// Least time after which a shard counts as blocked: the watchdog looks every 50 ms, and one look too late is none.
+pub const BLOCKED_AFTER_MIN: Duration = Duration::from_millis(100);
 /// Longest time of any kind of waiting.
 pub const WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Most unanswered PINGs.
@@ -58,6 +60,7 @@ pub(super) fn problems(config: &Config, allowed: Option<&[usize]>) -> Vec<Proble
     if let Some(name) = &config.node.name {
         check_name(&mut problems, "node.name", name);
     }
+    check_admin(&mut problems, config);
     check_shards(&mut problems, &config.shards, allowed);
     check_clusters(&mut problems, &config.clusters);
     check_ring(&mut problems, config);
@@ -65,6 +68,14 @@ pub(super) fn problems(config: &Config, allowed: Option<&[usize]>) -> Vec<Proble
     check_limits(&mut problems, &config.limits);
     check_registry(&mut problems, config);
     problems
+}
+
+fn check_admin(problems: &mut Vec<Problem>, config: &Config) {
+    if config.node.admin_listen.address().is_err() {
+        let message = format!("{:?} is not `ip:port`", config.node.admin_listen.to_string());
+        let remedy = "write one such as \"127.0.0.1:9464\", or \"\" to turn it off";
+        problems.push(Problem::new("node.admin_listen", message, remedy));
+    }
 }
 
 pub(super) fn check_name(problems: &mut Vec<Problem>, key: &str, name: &str) {
@@ -137,6 +148,13 @@ fn check_shards(problems: &mut Vec<Problem>, shards: &ShardsConfig, allowed: Opt
         ));
     }
     check_range(problems, "shards.inbox", shards.inbox, 1, INBOX_MAX, "messages");
+    let blocked_after = shards.blocked_after;
+    if blocked_after < BLOCKED_AFTER_MIN {
+        let message = format!("is {blocked_after:?}, shorter than {BLOCKED_AFTER_MIN:?}");
+        problems.push(Problem::new("shards.blocked_after", message, "use a longer time, such as \"500ms\""));
+    } else {
+        check_wait(problems, "shards.blocked_after", blocked_after);
+    }
 }
 
 fn check_clusters(problems: &mut Vec<Problem>, clusters: &[ClusterConfig]) {

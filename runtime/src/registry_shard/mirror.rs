@@ -24,6 +24,13 @@ struct Kind {
     entries: Vec<Option<Service>>,
 }
 
+/// A type, its services, and of these the ones that lookups find.
+pub(crate) struct KindCount {
+    pub(crate) kind: Arc<[u8]>,
+    pub(crate) services: usize,
+    pub(crate) online: usize,
+}
+
 impl Default for Mirror {
     fn default() -> Self {
         Mirror { pending: async_channel::unbounded(), kinds: Mutex::default(), nodes: Mutex::default() }
@@ -71,6 +78,18 @@ impl Mirror {
         let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
         self.take_in(&mut kinds);
         kinds.get(kind).map(read)
+    }
+
+    /// How many services each type has.
+    pub(crate) fn kinds(&self) -> Vec<KindCount> {
+        let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        self.take_in(&mut kinds);
+        let counts = kinds.iter().map(|(name, kind)| KindCount {
+            kind: Arc::clone(name),
+            services: kind.entries.iter().flatten().count(),
+            online: kind.entries.iter().flatten().filter(|service| service.is_online()).count(),
+        });
+        counts.collect()
     }
 
     pub(crate) fn all(&self, kind: &[u8]) -> Vec<Service> {

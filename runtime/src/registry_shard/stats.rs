@@ -22,7 +22,7 @@ pub(crate) enum Refusal {
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// What a node's registry has counted since its start.
-        #[derive(Clone, Debug, Default, Eq, PartialEq)]
+        #[derive(Clone, Debug, Default, Eq, PartialEq, serde::Serialize)]
         #[non_exhaustive]
         pub struct RegistryStats {
             $($(#[$doc])* pub $name: u64,)*

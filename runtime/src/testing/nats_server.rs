@@ -39,6 +39,17 @@ impl NatsServerBinary {
     }
 }
 
+impl NatsServerBinary {
+    /// As [`find`](Self::find), but nothing is fetched: `None` when there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`NatsServerError::NotExecutable`] when `$NATS_SERVER` names no program.
+    pub fn search() -> Result<Option<PathBuf>, NatsServerError> {
+        Places::of_this_process().search()
+    }
+}
+
 /// Why there is no nats-server.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
