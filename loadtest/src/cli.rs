@@ -1,12 +1,15 @@
 //! The command line: what may be asked for, its limits, and what to say about the rest.
 
 use std::ffi::{OsStr, OsString};
+use std::time::Duration;
 
 use lexopt::{Arg, Parser, ValueExt};
 
 use crate::config_command::{self, ConfigCommand};
+use crate::doctor::DoctorOptions;
 use crate::options::{CallsOptions, JsonTarget, Options, RegistryOptions, RunOptions};
-use crate::quantity::QuantityError;
+use crate::quantity::{QuantityError, parse_duration};
+use crate::top::TopOptions;
 
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,6 +20,8 @@ pub(crate) enum Command {
     RunRegistry(RegistryOptions),
     RunCalls(CallsOptions),
     Config(ConfigCommand),
+    Top(TopOptions),
+    Doctor(DoctorOptions),
     /// What this program starts itself as, for a process of a scenario; people have no use for it.
     Worker(WorkerOf),
 }
@@ -55,6 +60,8 @@ pub(crate) enum UsageError {
     OtherScenario { option: &'static str, scenario: &'static str },
     #[error("{option} belongs after a command, as in `croupier run {option} ..`")]
     OptionBeforeCommand { option: &'static str },
+    #[error("{given:?} is no address of a node's admin server; write ip:port, as node.admin_listen has it")]
+    BadAddress { given: String },
     #[error("{option} {given}: {reason}")]
     BadValue { option: &'static str, given: String, reason: QuantityError },
     #[error("{0}")]
@@ -69,6 +76,8 @@ usage: croupier [run [pubsub|registry|calls]] [options]
        croupier check NODE.TOML [--set KEY=VALUE ..]
        croupier config show [NODE.TOML] [--set KEY=VALUE ..] [--origin]
        croupier config schema
+       croupier top [ADDRESS] [--once] [--interval TIME]
+       croupier doctor [NODE.TOML]
 
 pubsub, the default: starts three local gnatsd clusters, publishes to many topics at a fixed
 rate from two shards, checks every message and prints a verdict.
@@ -121,6 +130,14 @@ a node's configuration
                           clusters.c1.weight=2; may be repeated
   --origin                where each setting comes from
 
+top: what a running node is doing, from its admin server; q quits.
+  ADDRESS                 its node.admin_listen                            [127.0.0.1:9464]
+  --once                  one page of plain text, as without a terminal
+  --interval TIME         between two looks                                [1s]
+
+doctor: whether a node, or the one of NODE.TOML, can run on this machine, and what to do where
+it cannot; exit code 1 then. A start that fails prints the same below its error.
+
 nats-server is looked for in $NATS_SERVER, in PATH, in /usr/sbin and in
 target/nats-server/; if there is none, it is fetched with pip.
 
@@ -131,7 +148,7 @@ exit codes
 ";
 
 /// Every option of every scenario.
-const OPTIONS: [&str; 22] = [
+const OPTIONS: [&str; 24] = [
     "--rate",
     "--warmup",
     "--duration",
@@ -152,11 +169,16 @@ const OPTIONS: [&str; 22] = [
     "--json",
     "--set",
     "--origin",
+    "--once",
+    "--interval",
     "--help",
     "--version",
 ];
 
-const COMMANDS: &str = "run, check, config";
+const COMMANDS: &str = "run, check, config, top, doctor";
+
+/// Between two looks of `top`.
+const INTERVALS: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
 const SCENARIOS: &str = "pubsub, registry, calls";
 
 /// Reads the arguments, without the program's name.
@@ -167,6 +189,8 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
         Some(Arg::Value(word)) if word == "run" => parse_run(&mut parser),
         Some(Arg::Value(word)) if word == "config" => config_command::parse(&mut parser),
         Some(Arg::Value(word)) if word == "check" => config_command::parse_check(&mut parser),
+        Some(Arg::Value(word)) if word == "top" => parse_top(&mut parser),
+        Some(Arg::Value(word)) if word == "doctor" => parse_doctor(&mut parser),
         Some(Arg::Value(word)) if word == WORKER_COMMAND => parse_worker(&mut parser),
         Some(Arg::Value(word)) => Err(unknown_word("command", &word, COMMANDS)),
         Some(argument) => match option_name(&argument)? {
@@ -183,6 +207,48 @@ fn parse_worker(parser: &mut Parser) -> Result<Command, UsageError> {
     scenario.map(Command::Worker).ok_or_else(|| unknown_word("worker", word.as_ref(), "registry, calls"))
 }
 
+fn parse_top(parser: &mut Parser) -> Result<Command, UsageError> {
+    let mut options = TopOptions::default();
+    let mut has_address = false;
+    while let Some(argument) = parser.next()? {
+        if let Arg::Value(word) = argument {
+            let given = word.string()?;
+            options.address = match given.parse() {
+                Ok(address) if !has_address => address,
+                _ => return Err(UsageError::BadAddress { given }),
+            };
+            has_address = true;
+            continue;
+        }
+        match option_name(&argument)? {
+            "--help" => return Ok(Command::Help),
+            "--once" => options.once = true,
+            option @ "--interval" => {
+                let given = parser.value()?.string()?;
+                options.interval = parse_duration(&given, INTERVALS)
+                    .map_err(|reason| UsageError::BadValue { option, given, reason })?;
+            }
+            option => return Err(UsageError::OtherScenario { option, scenario: "top" }),
+        }
+    }
+    Ok(Command::Top(options))
+}
+
+fn parse_doctor(parser: &mut Parser) -> Result<Command, UsageError> {
+    let mut options = DoctorOptions::default();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Arg::Value(path) if options.config.is_none() => options.config = Some(path.into()),
+            Arg::Value(word) => return Err(unknown_word("argument", &word, "one file")),
+            argument => match option_name(&argument)? {
+                "--help" => return Ok(Command::Help),
+                option => return Err(UsageError::OtherScenario { option, scenario: "doctor" }),
+            },
+        }
+    }
+    Ok(Command::Doctor(options))
+}
+
 fn parse_run(parser: &mut Parser) -> Result<Command, UsageError> {
     let mut scenario = None;
     let mut given: Vec<(&'static str, OsString)> = Vec::new();
@@ -196,6 +262,9 @@ fn parse_run(parser: &mut Parser) -> Result<Command, UsageError> {
         match option_name(&argument)? {
             "--help" => return Ok(Command::Help),
             "--version" => return Ok(Command::Version),
+            option @ ("--once" | "--interval") => {
+                return Err(UsageError::OtherScenario { option, scenario: "run" });
+            }
             option => given.push((option, parser.value()?)),
         }
     }
@@ -285,7 +354,6 @@ mod tests {
     use crate::keys::KeyChoice;
     use crate::payload::HEAD_BYTES;
     use crate::quantity::{Rate, Size};
-    use std::time::Duration;
 
     fn parse_line(line: &str) -> Result<Command, UsageError> {
         parse(line.split_ascii_whitespace().map(OsString::from))
@@ -300,6 +368,32 @@ mod tests {
 
     fn complaint(line: &str) -> String {
         parse_line(line).expect_err(line).to_string()
+    }
+
+    #[test]
+    fn top_and_doctor_hear_their_arguments() {
+        assert_eq!(parse_line("top").unwrap(), Command::Top(TopOptions::default()));
+        let expected = TopOptions {
+            address: "127.0.0.1:5".parse().expect("an address"),
+            once: true,
+            interval: Duration::from_millis(200),
+        };
+        assert_eq!(parse_line("top --once 127.0.0.1:5 --interval 200ms").unwrap(), Command::Top(expected));
+        assert_eq!(parse_line("doctor").unwrap(), Command::Doctor(DoctorOptions::default()));
+        let expected = DoctorOptions { config: Some("node.toml".into()) };
+        assert_eq!(parse_line("doctor node.toml").unwrap(), Command::Doctor(expected));
+        for (line, part) in [
+            ("top here", "ip:port"),
+            ("top 127.0.0.1:5 127.0.0.1:6", "ip:port"),
+            ("top --interval 5ms", "100ms"),
+            ("top --rate 5k", "no option of top"),
+            ("doctor --once", "no option of doctor"),
+            ("doctor a b", "one file"),
+            ("run --once", "no option of run"),
+            ("tip", "run, check, config, top, doctor"),
+        ] {
+            assert!(complaint(line).contains(part), "{line}: {}", complaint(line));
+        }
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! The load test of Croupier: local clusters, a fixed schedule, every message checked, and a verdict; and what
-//! tells about a node's configuration.
+//! tells about a node's configuration, a running node, and a machine.
 
 mod calls;
 mod checker;
@@ -10,6 +10,7 @@ mod console;
 mod control;
 mod cpu;
 mod crew;
+mod doctor;
 mod fault;
 mod findings;
 mod fleet;
@@ -29,6 +30,7 @@ mod scenario;
 mod schedule;
 mod summary;
 mod surroundings;
+mod top;
 mod traffic;
 mod verdict;
 mod worker;
@@ -75,6 +77,14 @@ fn main() -> ExitCode {
             });
         }
         Ok(Command::Config(command)) => return config_command::run(&command),
+        Ok(Command::Top(options)) => {
+            if let Err(error) = top::run(&options) {
+                return fail(FAILED, error);
+            }
+        }
+        Ok(Command::Doctor(options)) => {
+            return doctor::run(&options).unwrap_or_else(|error| fail(CONFIGURATION, error));
+        }
         Ok(Command::Worker(WorkerOf::Registry)) => registry::work(),
         Ok(Command::Worker(WorkerOf::Calls)) => calls::work(),
         Err(error) => return fail(USAGE, format_args!("{error}\nsee croupier --help")),
@@ -102,7 +112,13 @@ fn run<R: Serialize>(
     };
     let (summary, verdict, report) = match scenario(console, &interrupt) {
         Ok(outcome) => outcome,
-        Err(error) => return fail(exit_code(&error), error),
+        Err(error) => {
+            let code = fail(exit_code(&error), &error);
+            if is_of_the_machine(&error) {
+                doctor::after_failure();
+            }
+            return code;
+        }
     };
     console.write(summary);
     if let Some(Err(error)) = json.map(|json| json.write(&report)) {
@@ -115,13 +131,20 @@ fn run<R: Serialize>(
 }
 
 fn exit_code(error: &RunError) -> u8 {
-    use croupier::Error::{Config, Probe, SameCluster, Start};
+    use croupier::Error::{AdminBind, Config, Probe, SameCluster, Start};
     match error {
         RunError::Interrupted { signal } => interrupt::exit_code(*signal),
         RunError::Servers(_) => CONFIGURATION,
-        RunError::Node(Config(_) | Probe(_) | SameCluster { .. } | Start { .. }) => CONFIGURATION,
+        RunError::Node(Config(_) | Probe(_) | SameCluster { .. } | Start { .. } | AdminBind { .. }) => {
+            CONFIGURATION
+        }
         _ => FAILED,
     }
+}
+
+/// Whether a look at the machine may tell why.
+fn is_of_the_machine(error: &RunError) -> bool {
+    matches!(error, RunError::Node(croupier::Error::Probe(_) | croupier::Error::Start { .. }))
 }
 
 fn fail(code: u8, message: impl Display) -> ExitCode {

@@ -1,0 +1,327 @@
+//! What is shown of a node: titled blocks of lines, for the screen as for plain text.
+
+use serde_json::Value;
+
+use super::rates::{Shown, list, text};
+
+/// Nodes and types of services that are shown.
+const ROWS_MAX: usize = 20;
+
+/// A titled block.
+pub(crate) struct Block {
+    pub(crate) title: &'static str,
+    pub(crate) lines: Vec<String>,
+    /// Lines, by their index, that tell of trouble.
+    pub(crate) troubled: Vec<usize>,
+}
+
+impl Block {
+    fn new(title: &'static str) -> Self {
+        Self { title, lines: Vec::new(), troubled: Vec::new() }
+    }
+
+    fn line(&mut self, line: String, is_trouble: bool) {
+        if is_trouble {
+            self.troubled.push(self.lines.len());
+        }
+        self.lines.push(line);
+    }
+}
+
+/// Everything, from top to bottom; the events come last.
+pub(crate) fn frame(shown: &Shown) -> Vec<Block> {
+    vec![node(shown), shards(shown), links(shown), fates(shown), registry(shown), events(shown)]
+}
+
+/// The blocks as plain text.
+pub(crate) fn text_of(blocks: &[Block]) -> String {
+    let mut text = String::new();
+    for block in blocks.iter().filter(|block| !block.lines.is_empty()) {
+        text.push_str(block.title);
+        text.push('\n');
+        for line in &block.lines {
+            text.push_str("  ");
+            text.push_str(line.trim_end());
+            text.push('\n');
+        }
+    }
+    text
+}
+
+fn node(shown: &Shown) -> Block {
+    let status = &shown.now;
+    let mut block = Block::new("node");
+    let seconds = number(&status["uptime_seconds"]) as u64;
+    block.line(
+        format!(
+            "{}  croupier {}  process {}  up {}:{:02}:{:02}  {}{}",
+            text(&status["node"]),
+            text(&status["version"]),
+            count(&status["process"]),
+            seconds / 3600,
+            seconds / 60 % 60,
+            seconds % 60,
+            text(&status["state"]),
+            if status["ready"] == true { ", ready" } else { ", not ready" },
+        ),
+        status["ready"] != true,
+    );
+    for obstacle in list(&status["unready"]) {
+        block.line(format!("not ready: {}", text(obstacle)), true);
+    }
+    let ring = &status["ring"];
+    block.line(
+        format!(
+            "ring {} {}  configuration {}",
+            text(&ring["mode"]),
+            text(&ring["fingerprint"]),
+            text(&status["configuration_hash"])
+        ),
+        false,
+    );
+    block
+}
+
+fn shards(shown: &Shown) -> Block {
+    let mut block = Block::new("shards");
+    block.line(
+        format!(
+            "{:>5} {:>6} {:>7} {:>7} {:>11} {:>9} {:>7}",
+            "shard", "inbox", "stalls", "blocks", "longest", "blocked", "panics"
+        ),
+        false,
+    );
+    for shard in list(&shown.now["shards"]) {
+        let blocked = number(&shard["blocked_seconds"]);
+        block.line(
+            format!(
+                "{:>5} {:>6} {:>7} {:>7} {:>9.0}ms {:>7.0}ms {:>7}{}",
+                count(&shard["shard"]),
+                count(&shard["inbox"]),
+                count(&shard["stalls"]),
+                count(&shard["blocks"]),
+                number(&shard["longest_block_seconds"]) * 1e3,
+                blocked * 1e3,
+                count(&shard["task_panics"]),
+                if shard["stopped"] == true { "  stopped" } else { "" },
+            ),
+            blocked > 0.5 || shard["stopped"] == true,
+        );
+    }
+    block
+}
+
+fn links(shown: &Shown) -> Block {
+    let mut block = Block::new("links");
+    block.line(
+        format!(
+            "{:<16} {:>5} {:<4} {:>10} {:>10} {:>11} {:>10} {:>6} {:>6} {:>6}",
+            "cluster", "shard", "", "publish/s", "receive/s", "receive", "queued", "conns", "cuts", "tries"
+        ),
+        false,
+    );
+    each_link(shown, |shard, at, link| {
+        let is_connected = link["connected"] == true;
+        block.line(
+            format!(
+                "{:<16} {:>5} {:<4} {:>10} {:>10} {:>9}/s {:>10} {:>6} {:>6} {:>6}",
+                text(&link["cluster"]),
+                count(shard),
+                if is_connected { "up" } else { "DOWN" },
+                per_second(shown.rate(&format!("{at}/accepted"))),
+                per_second(shown.rate(&format!("{at}/received"))),
+                shown.rate(&format!("{at}/received_bytes")).map_or_else(|| "-".to_owned(), bytes),
+                bytes(number(&link["queued_bytes"])),
+                count(&link["connects"]),
+                count(&link["disconnects"]),
+                count(&link["tries"]),
+            ),
+            !is_connected,
+        );
+    });
+    block
+}
+
+fn fates(shown: &Shown) -> Block {
+    let mut block = Block::new("fates of publishes, and what was dropped");
+    block.line(
+        format!(
+            "{:<16} {:>5} {:>12} {:>9} {:>9} {:>12} {:>9} {:>9} {:>9} {:>7}",
+            "cluster",
+            "shard",
+            "accepted",
+            "rejected",
+            "pending",
+            "processed",
+            "in doubt",
+            "discarded",
+            "lagged",
+            "stray"
+        ),
+        false,
+    );
+    each_link(shown, |shard, _, link| {
+        let is_lost = ["in_doubt", "discarded", "lagged"].iter().any(|count| number(&link[count]) > 0.0);
+        block.line(
+            format!(
+                "{:<16} {:>5} {:>12} {:>9} {:>9} {:>12} {:>9} {:>9} {:>9} {:>7}",
+                text(&link["cluster"]),
+                count(shard),
+                count(&link["accepted"]),
+                count(&link["rejected"]),
+                number(&link["queued"]) + number(&link["written"]),
+                count(&link["processed"]),
+                count(&link["in_doubt"]),
+                count(&link["discarded"]),
+                count(&link["lagged"]),
+                count(&link["stray"]),
+            ),
+            is_lost,
+        );
+    });
+    block
+}
+
+fn each_link(shown: &Shown, mut each: impl FnMut(&Value, String, &Value)) {
+    for (index, shard) in list(&shown.now["shards"]).iter().enumerate() {
+        for (place, link) in list(&shard["links"]).iter().enumerate() {
+            each(&shard["shard"], format!("/shards/{index}/links/{place}"), link);
+        }
+    }
+}
+
+fn registry(shown: &Shown) -> Block {
+    let mut block = Block::new("registry");
+    let registry = &shown.now["registry"];
+    let is_syncing = registry["syncing"] == true;
+    let address =
+        registry["address"].as_str().map_or("this node alone".to_owned(), |_| text(&registry["address"]));
+    block.line(format!("{address}{}", if is_syncing { ", syncing" } else { "" }), is_syncing);
+    let refused: u64 = registry["counters"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(name, _)| name.starts_with("refused"))
+        .filter_map(|(_, count)| count.as_u64())
+        .sum();
+    let frames = |counter: &str| per_second(shown.rate(&format!("/registry/counters/{counter}")));
+    block.line(
+        format!(
+            "frames sent {}/s, received {}/s  links opened {}, closed {}  repairs {}  refused {refused}",
+            frames("frames_sent"),
+            frames("frames_received"),
+            count(&registry["counters"]["links_opened"]),
+            count(&registry["counters"]["links_closed"]),
+            count(&registry["counters"]["repairs"]),
+        ),
+        false,
+    );
+    let nodes = list(&registry["nodes"]);
+    for node in nodes.iter().take(ROWS_MAX) {
+        let standing = text(&node["standing"]);
+        block.line(
+            format!("node {:<20} {:<10} {}", text(&node["name"]), standing, text(&node["address"])),
+            standing == "down" || standing == "suspect",
+        );
+    }
+    let types = list(&registry["types"]);
+    for kind in types.iter().take(ROWS_MAX) {
+        let line = format!(
+            "type {:<20} {} services, {} online",
+            text(&kind["name"]),
+            kind["services"],
+            kind["online"]
+        );
+        block.line(line, kind["services"] != kind["online"]);
+    }
+    let more = nodes.len().saturating_sub(ROWS_MAX) + number(&registry["nodes_not_listed"]) as usize;
+    let more_types = types.len().saturating_sub(ROWS_MAX) + number(&registry["types_not_listed"]) as usize;
+    if more + more_types > 0 {
+        block.line(format!("and {more} nodes, {more_types} types more"), false);
+    }
+    block
+}
+
+fn events(shown: &Shown) -> Block {
+    let mut block = Block::new("events");
+    for event in shown.events.iter().rev() {
+        block.line(event.clone(), false);
+    }
+    block
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_default()
+}
+
+/// A count as text, which columns are padded with, where a JSON value would not be.
+fn count(value: &Value) -> String {
+    value.as_u64().map_or_else(|| "-".to_owned(), |count| count.to_string())
+}
+
+fn per_second(rate: Option<f64>) -> String {
+    rate.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.0}"))
+}
+
+/// With the unit that leaves at most four digits.
+fn bytes(bytes: f64) -> String {
+    const UNITS: [&str; 4] = ["B", "KiB", "MiB", "GiB"];
+    let mut value = bytes;
+    let mut unit = 0;
+    while value >= 10_000.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    format!("{value:.0}{}", UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::rates::Rates;
+    use super::*;
+
+    #[test]
+    fn a_node_in_trouble_is_shown_with_its_trouble_marked() {
+        let status = json!({
+            "node": "n1", "version": "0.1.0", "process": 7, "uptime_seconds": 61.0, "state": "running",
+            "ready": false, "unready": ["cluster c1 is down"],
+            "ring": {"mode": "croupier", "fingerprint": "00ff"}, "configuration_hash": "abcd",
+            "clusters": [],
+            "shards": [{
+                "shard": 0, "inbox": 0, "stalls": 0, "blocks": 2, "longest_block_seconds": 1.25,
+                "blocked_seconds": 0.0, "task_panics": 0, "stopped": false,
+                "links": [{"cluster": "c1", "connected": false, "accepted": 10, "rejected": 0, "queued": 3,
+                    "written": 0, "processed": 5, "in_doubt": 2, "discarded": 0, "lagged": 0, "stray": 0,
+                    "queued_bytes": 20_000_000, "connects": 1, "disconnects": 1, "tries": 9}],
+            }],
+            "registry": {"address": null, "syncing": false, "counters": {"refused_frame": 2, "refused_channel": 1},
+                "nodes": [{"name": "n1", "standing": "up", "address": ""}],
+                "types": [{"name": "dealer", "services": 2, "online": 1}]},
+        });
+        let blocks = frame(&Rates::default().take(status));
+        let text = text_of(&blocks);
+        for part in [
+            "not ready: cluster c1 is down",
+            "DOWN",
+            "1250ms",
+            "    0      0       0       2",
+            "19MiB",
+            "refused 3",
+            "type dealer",
+            "up 0:01:01",
+        ] {
+            assert!(text.contains(part), "{part}:\n{text}");
+        }
+        assert!(!text.contains("events"), "no events, no title:\n{text}");
+        let troubled: Vec<usize> = blocks.iter().map(|block| block.troubled.len()).collect();
+        assert_eq!(troubled, [2, 0, 1, 1, 1, 0], "{text}");
+    }
+
+    #[test]
+    fn an_answer_without_anything_is_shown_without_a_panic() {
+        let blocks = frame(&Rates::default().take(json!({})));
+        assert!(text_of(&blocks).contains("shard"));
+    }
+}
