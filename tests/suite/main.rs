@@ -20,6 +20,7 @@ mod lifecycle;
 mod links;
 mod log_lines;
 mod nodes;
+mod operation;
 mod own_server;
 mod peers;
 mod recording_proxy;
