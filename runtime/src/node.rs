@@ -339,10 +339,9 @@ impl Builder {
             ports,
             registry,
             keys,
-            on_event,
             drains_when_all_returned,
         );
-        let node = Arc::new(node.with_admin(admin));
+        let node = Arc::new(node.watched_by(on_event, admin));
         if node.admin.is_some() {
             // Shard 0 is going to use all of them, and nobody should find the node ready before it does.
             node.ports[0].links.iter().for_each(|link| store(&link.used, 1));

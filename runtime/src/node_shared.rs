@@ -155,7 +155,6 @@ impl NodeShared {
         ports: Vec<ShardPort>,
         registry: Shared,
         keys: Option<KeyRing>,
-        on_event: Option<EventCallback>,
         drains_when_all_returned: bool,
     ) -> Self {
         NodeShared {
@@ -174,7 +173,7 @@ impl NodeShared {
             providers,
             ports,
             registry,
-            events: Arc::new(EventHub::new(on_event)),
+            events: Arc::new(EventHub::new(None)),
             admin: None,
             started: Instant::now(),
             identities: Mutex::default(),
@@ -187,9 +186,9 @@ impl NodeShared {
         }
     }
 
-    /// The same with an admin server.
-    pub(crate) fn with_admin(self, admin: Option<AdminShared>) -> Self {
-        NodeShared { admin, ..self }
+    /// The same, with those who look on from outside.
+    pub(crate) fn watched_by(self, on_event: Option<EventCallback>, admin: Option<AdminShared>) -> Self {
+        NodeShared { events: Arc::new(EventHub::new(on_event)), admin, ..self }
     }
 
     pub(crate) fn shards(&self) -> usize {
