@@ -46,6 +46,22 @@ impl<T> Requests<T> {
         Ok(RequestToken(key))
     }
 
+    /// The request with this token, which goes on: more answers may come. `None` if it was never given
+    /// out, or its request has ended.
+    pub fn find(&self, token: &[u8]) -> Option<(RequestToken, &T)> {
+        let token = RequestToken::parse(token)?;
+        self.slab.get(token.0).map(|value| (token, value))
+    }
+
+    /// The request in flight, if there is but one. An answer whose subject was rewritten on its way
+    /// has no token, and can only be for this one.
+    pub fn only(&self) -> Option<(RequestToken, &T)> {
+        if self.len() != 1 {
+            return None;
+        }
+        self.slab.iter().next().map(|(key, value)| (RequestToken(key), value))
+    }
+
     /// Ends the request with this token: its answer is here. `None` if it was never given out, or
     /// its request has ended.
     pub fn take(&mut self, token: &[u8]) -> Option<T> {

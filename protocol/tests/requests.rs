@@ -175,3 +175,32 @@ fn text(token: RequestToken) -> Vec<u8> {
     token.write_to(&mut out);
     out
 }
+
+#[test]
+fn a_request_that_is_found_goes_on_until_it_is_ended() {
+    let now = Instant::now();
+    let mut requests = Requests::new(10);
+    let token = requests.insert(now, "many").expect("room");
+    let text = token.to_string();
+    for _ in 0..3 {
+        assert_eq!(requests.find(text.as_bytes()), Some((token, &"many")));
+    }
+    assert_eq!(requests.find(b""), None);
+    assert_eq!(requests.find(b"not.a.token"), None);
+    assert_eq!(requests.cancel(token), Some("many"));
+    assert_eq!(requests.find(text.as_bytes()), None);
+}
+
+#[test]
+fn only_a_lone_request_is_the_only_one() {
+    let now = Instant::now();
+    let mut requests = Requests::new(10);
+    assert_eq!(requests.only(), None);
+    let first = requests.insert(now, "first").expect("room");
+    let second = requests.insert(now, "second").expect("room");
+    assert_eq!(requests.only(), None, "there are two");
+    requests.cancel(first);
+    assert_eq!(requests.only(), Some((second, &"second")));
+    requests.cancel(second);
+    assert_eq!(requests.only(), None);
+}
