@@ -249,6 +249,39 @@ impl FlushError {
     }
 }
 
+/// Why a round trip to a cluster was not measured.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RoundTripError {
+    /// No cluster of this name is configured.
+    #[error("no cluster is named {cluster}")]
+    UnknownCluster {
+        /// The name.
+        cluster: ClusterName,
+    },
+    /// The link is down, or was cut before the answer.
+    #[error("cluster {cluster} is not connected")]
+    Disconnected {
+        /// The cluster.
+        cluster: ClusterName,
+    },
+    /// The server did not answer in time.
+    #[error("cluster {cluster} did not answer a PING within {waited:?}")]
+    Timeout {
+        /// The cluster.
+        cluster: ClusterName,
+        /// How long was waited.
+        waited: Duration,
+    },
+}
+
+impl RoundTripError {
+    /// Whether the same call may succeed later.
+    pub fn is_retryable(&self) -> bool {
+        !matches!(self, RoundTripError::UnknownCluster { .. })
+    }
+}
+
 /// Why work handed to another shard has no result.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -360,6 +393,9 @@ pub enum Error {
     /// See [`FlushError`].
     #[error(transparent)]
     Flush(#[from] FlushError),
+    /// See [`RoundTripError`].
+    #[error(transparent)]
+    RoundTrip(#[from] RoundTripError),
     /// See [`SubmitError`].
     #[error(transparent)]
     Submit(#[from] SubmitError),
@@ -410,6 +446,7 @@ impl Error {
             Error::Subscribe(error) => error.is_retryable(),
             Error::Request(error) => error.is_retryable(),
             Error::Flush(error) => error.is_retryable(),
+            Error::RoundTrip(error) => error.is_retryable(),
             Error::Registry(error) => error.is_retryable(),
             Error::Call(error) => error.is_retryable(),
             Error::Elapsed(_) => true,

@@ -1,32 +1,30 @@
 //! The node as any other thread or runtime sees it.
 
+mod publishing;
+mod replies;
+mod requests;
+mod subscription;
+
 use std::{
     fmt,
     future::{Future, IntoFuture},
     net::SocketAddr,
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    task::{Context, Poll},
+    sync::Arc,
     time::Duration,
 };
 
 use bytes::Bytes;
-use croupier_protocol::Subject;
 use croupier_ring::{hash_key, home_shard};
-use futures_channel::oneshot;
-use futures_core::Stream;
-use futures_lite::{FutureExt, future::Boxed};
+use futures_lite::future::Boxed;
 
+pub use self::{replies::HandleReplies, subscription::HandleSubscription};
 use crate::{
-    CallError, ClusterName, Error, Events, InvalidTopic, NodeStatus, OwnedMessage, Payload, PublishError,
-    RegistryStats, RequestError, Result, Service, Shard, ShardStats, SubmitError, SubscribeError, Unready,
-    error::LinkEnd, mesh::Job, node_shared::NodeShared, shard::submission,
+    CallError, ClusterName, Error, Events, NodeStatus, OwnedMessage, Payload, PublishError, RegistryStats,
+    Result, Service, Shard, ShardStats, SubmitError, Unready, error::LinkEnd, mesh::Job,
+    node_shared::NodeShared, shard::submission,
 };
 
-/// Messages that a handle's subscription holds for its thread, beside those in the shard's own queue.
+/// Messages that a stream of a handle holds for its thread, beside those in the shard's own queue.
 const HANDOVER_MESSAGES: usize = 1024;
 
 /// The way into a node from any thread and any async runtime. Its futures need no particular executor.
@@ -58,126 +56,6 @@ impl NodeHandle {
     /// The home shard of a key.
     pub fn shard_of(&self, key: impl AsRef<[u8]>) -> usize {
         home_shard(hash_key(key.as_ref()), self.shards() as u32)
-    }
-
-    /// Hands one message to the topic's home shard, which publishes it. One topic from one thread keeps
-    /// its order.
-    ///
-    /// # Errors
-    ///
-    /// [`PublishError`], for what can be told before the hop: `Busy` when the shard's inbox is full,
-    /// `InvalidTopic`, `PayloadTooLarge` over the configured limit, `Disconnected` when the shard has
-    /// stopped. What the shard itself refuses is counted in its statistics as rejected.
-    pub fn publish<'a>(
-        &self,
-        topic: impl AsRef<[u8]>,
-        payload: impl Into<Payload<'a>>,
-    ) -> Result<(), PublishError> {
-        let topic = topic.as_ref();
-        if !self.0.config.connection.role.publishes() {
-            return Err(PublishError::Role);
-        }
-        let subject = Subject::literal(topic).map_err(|reason| InvalidTopic::new(topic, reason))?;
-        let payload = payload.into();
-        let limit_bytes = self.0.limits.get().max_payload;
-        if payload.len() > limit_bytes {
-            let cluster = self.cluster_of(topic);
-            return Err(PublishError::PayloadTooLarge { cluster, payload_bytes: payload.len(), limit_bytes });
-        }
-        let payload = payload.into_bytes();
-        let needed_bytes = payload.len();
-        let port = &self.0.ports[self.shard_of(topic)];
-        let job: Job = Box::new(move |shard| {
-            // The link counts what it refuses.
-            let _counted = shard.publish(&subject, payload);
-        });
-        port.inbox.try_send(job).map_err(|error| match error {
-            async_channel::TrySendError::Full(_) => PublishError::Busy {
-                cluster: self.cluster_of(topic),
-                queued_bytes: port.inbox.len(),
-                limit_bytes: self.0.config.shards.inbox,
-                needed_bytes,
-            },
-            async_channel::TrySendError::Closed(_) => {
-                PublishError::Disconnected { cluster: self.cluster_of(topic), reason: LinkEnd::ShardStopped }
-            }
-        })
-    }
-
-    /// Sends a request by way of the topic's home shard, and waits for the first reply.
-    ///
-    /// # Errors
-    ///
-    /// As [`Shard::request`]; `Disconnected` with nothing sent when the shard has stopped.
-    pub fn request<'a>(
-        &self,
-        topic: impl AsRef<[u8]>,
-        payload: impl Into<Payload<'a>>,
-    ) -> Boxed<Result<OwnedMessage, RequestError>> {
-        let topic = topic.as_ref().to_vec();
-        let payload = payload.into().into_bytes();
-        let handle = self.clone();
-        Box::pin(async move {
-            let shard = handle.shard_of(&topic);
-            let cluster = handle.cluster_of(&topic);
-            let asked = handle.submit_to(shard, async move |shard: Shard| {
-                shard.request(&topic, payload).await.map(OwnedMessage::from)
-            });
-            match asked.await {
-                Ok(outcome) => outcome,
-                Err(_) => Err(RequestError::Disconnected { cluster, sent: false }),
-            }
-        })
-    }
-
-    /// Subscribes on the topic's home shard (a wildcard: on shard 0), and returns when the server has
-    /// confirmed. The messages come as a stream that any thread may hold.
-    ///
-    /// # Errors
-    ///
-    /// As [`Shard::subscribe`].
-    pub fn subscribe(&self, topic: impl AsRef<[u8]>) -> Boxed<Result<HandleSubscription, SubscribeError>> {
-        let topic = topic.as_ref().to_vec();
-        let handle = self.clone();
-        Box::pin(async move {
-            let cluster = handle.cluster_of(&topic);
-            let home = match Subject::pattern(&topic) {
-                Ok(subject) if !subject.is_wildcard() => handle.shard_of(&topic),
-                _ => 0,
-            };
-            let (sender, receiver) = async_channel::bounded(HANDOVER_MESSAGES);
-            let (held, dropped) = oneshot::channel::<()>();
-            let lagged = Arc::new(AtomicU64::new(0));
-            let counted = Arc::clone(&lagged);
-            let subscribed = handle.submit_to(home, async move |shard: Shard| {
-                let mut subscription = shard.subscribe(&topic).await?;
-                let subject = subscription.topic().clone();
-                let unconfirmed = subscription.unconfirmed().to_vec();
-                shard.spawn(async move {
-                    let forward = async {
-                        while let Some(message) = subscription.next().await {
-                            if sender.send(OwnedMessage::from(message)).await.is_err() {
-                                break;
-                            }
-                            counted.store(subscription.lagged(), Ordering::Relaxed);
-                        }
-                    };
-                    // Resolves when the holder is dropped, with or without another message.
-                    let gone = async {
-                        let _holder_is_gone = dropped.await;
-                    };
-                    forward.or(gone).await;
-                });
-                Ok::<_, SubscribeError>((subject, unconfirmed))
-            });
-            let (topic, unconfirmed) = match subscribed.await {
-                Ok(outcome) => outcome?,
-                Err(_) => {
-                    return Err(SubscribeError::Disconnected { cluster, reason: LinkEnd::ShardStopped });
-                }
-            };
-            Ok(HandleSubscription { topic, unconfirmed, receiver: Box::pin(receiver), lagged, _held: held })
-        })
     }
 
     /// Where this node listens for its peers; `None` without a `[registry]`.
@@ -265,24 +143,12 @@ impl NodeHandle {
         let cluster = self.cluster_of(service.inbox());
         let payload = payload.into().into_bytes();
         let needed_bytes = payload.len();
-        let port = &self.0.ports[self.shard_of(&key)];
+        let home = self.shard_of(&key);
         let job: Job = Box::new(move |shard| {
             // At most once: what the shard cannot send is lost, and its link counts what it refuses.
             let _lost = shard.registry().cast(&kind, &key, payload);
         });
-        port.inbox.try_send(job).map_err(|error| {
-            CallError::Publish(match error {
-                async_channel::TrySendError::Full(_) => PublishError::Busy {
-                    cluster,
-                    queued_bytes: port.inbox.len(),
-                    limit_bytes: self.0.config.shards.inbox,
-                    needed_bytes,
-                },
-                async_channel::TrySendError::Closed(_) => {
-                    PublishError::Disconnected { cluster, reason: LinkEnd::ShardStopped }
-                }
-            })
-        })
+        Ok(self.post(home, || cluster.clone(), needed_bytes, job)?)
     }
 
     /// Runs `f` on a shard and waits for what it returns.
@@ -400,52 +266,5 @@ impl IntoFuture for HandleCall {
                 }
             }
         })
-    }
-}
-
-/// A subscription in the hands of another thread. Dropping it unsubscribes.
-#[must_use = "dropping a subscription ends it"]
-pub struct HandleSubscription {
-    topic: Subject,
-    unconfirmed: Vec<ClusterName>,
-    receiver: Pin<Box<async_channel::Receiver<OwnedMessage>>>,
-    lagged: Arc<AtomicU64>,
-    /// Its drop tells the shard, and can neither fail nor be full.
-    _held: oneshot::Sender<()>,
-}
-
-impl HandleSubscription {
-    /// The topic as it was asked for.
-    pub fn topic(&self) -> &Subject {
-        &self.topic
-    }
-
-    /// As [`Subscription::unconfirmed`](crate::Subscription::unconfirmed).
-    pub fn unconfirmed(&self) -> &[ClusterName] {
-        &self.unconfirmed
-    }
-
-    /// Messages dropped because this thread took them too slowly, as of the last one handed over.
-    pub fn lagged(&self) -> u64 {
-        self.lagged.load(Ordering::Relaxed)
-    }
-
-    /// The next message, or `None` when the subscription has ended.
-    pub async fn next(&mut self) -> Option<OwnedMessage> {
-        self.receiver.recv().await.ok()
-    }
-}
-
-impl Stream for HandleSubscription {
-    type Item = OwnedMessage;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<OwnedMessage>> {
-        self.receiver.as_mut().poll_next(cx)
-    }
-}
-
-impl fmt::Debug for HandleSubscription {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HandleSubscription").field("topic", &self.topic).finish_non_exhaustive()
     }
 }

@@ -50,11 +50,13 @@ mod reconnect;
 mod registry_shard;
 mod registry_start;
 mod reload;
+mod request_many;
 mod secret;
 mod services;
 mod shard;
 mod shard_life;
 mod stats;
+mod subscribe_options;
 mod subscription;
 pub mod testing;
 mod time;
@@ -68,15 +70,16 @@ pub use croupier_registry::{Epoch, InvalidService, NodeStanding, NodeStatus};
 pub use croupier_ring::RingClass;
 
 pub use self::{
+    cluster_link::RepliesEnd,
     cluster_name::ClusterName,
     config::{Config, RegistryConfig},
     credentials::{Credentials, CredentialsError, CredentialsRequest},
     error::{
         BoxError, Elapsed, Error, FlushError, InvalidTopic, LinkEnd, PublishError, RequestError, Result,
-        SubmitError, SubscribeError,
+        RoundTripError, SubmitError, SubscribeError,
     },
     events::{DeniedAction, DisconnectReason, EVENTS_MAX, Event, Events, Fates},
-    handle::{HandleCall, HandleSubscription, NodeHandle},
+    handle::{HandleCall, HandleReplies, HandleSubscription, NodeHandle},
     message::{Message, MessageView, OwnedMessage},
     node::{Builder, Node},
     payload::Payload,
@@ -84,12 +87,14 @@ pub use self::{
     reconnect::ReconnectError,
     registry_shard::RegistryStats,
     reload::{ReloadError, Reloaded},
+    request_many::{Replies, RequestManyOptions},
     services::{
         Call, CallError, Registry, RegistryError, Service, ServiceEvent, ServiceHandle, ServiceRef,
         ServiceSpec, ServiceType, Services, Watch,
     },
     shard::Shard,
     stats::{LinkStats, ShardStats},
+    subscribe_options::SubscribeOptions,
     subscription::{HandlerGuard, Subscription},
     tls::TlsError,
     topic::Topic,

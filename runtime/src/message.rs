@@ -94,7 +94,23 @@ impl Message {
     /// As [`Shard::publish`](crate::Shard::publish).
     pub fn respond<'a>(&self, payload: impl Into<Payload<'a>>) -> Result<(), PublishError> {
         match &self.reply {
-            Some(reply) => self.link.respond(reply.as_bytes(), payload.into()),
+            Some(reply) => self.link.respond(reply.as_bytes(), None, payload.into()),
+            None => Ok(()),
+        }
+    }
+
+    /// As [`Message::respond`], with headers.
+    ///
+    /// # Errors
+    ///
+    /// As [`Message::respond`].
+    pub fn respond_with_headers<'a>(
+        &self,
+        headers: &Headers,
+        payload: impl Into<Payload<'a>>,
+    ) -> Result<(), PublishError> {
+        match &self.reply {
+            Some(reply) => self.link.respond(reply.as_bytes(), Some(headers), payload.into()),
             None => Ok(()),
         }
     }
@@ -212,7 +228,23 @@ impl<'a> MessageView<'a> {
     /// As [`Shard::publish`](crate::Shard::publish).
     pub fn respond<'p>(&self, payload: impl Into<Payload<'p>>) -> Result<(), PublishError> {
         match self.0.frame.reply {
-            Some(reply) => self.0.link.respond(reply, payload.into()),
+            Some(reply) => self.0.link.respond(reply, None, payload.into()),
+            None => Ok(()),
+        }
+    }
+
+    /// As [`Message::respond_with_headers`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Shard::publish`](crate::Shard::publish).
+    pub fn respond_with_headers<'p>(
+        &self,
+        headers: &Headers,
+        payload: impl Into<Payload<'p>>,
+    ) -> Result<(), PublishError> {
+        match self.0.frame.reply {
+            Some(reply) => self.0.link.respond(reply, Some(headers), payload.into()),
             None => Ok(()),
         }
     }

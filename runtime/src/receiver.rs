@@ -30,6 +30,9 @@ pub(crate) struct Receiver {
     denied: RefCell<Option<ClusterName>>,
     delivered: Cell<u64>,
     delivered_max: Cell<u64>,
+    /// What `delivered` was when the SUB that it has on this connection was written; `None` if it joined one
+    /// that others had before.
+    delivered_at_sub: Cell<Option<u64>>,
     /// Its place on each link: index of the cluster, and sid.
     places: RefCell<Vec<(usize, Sid)>>,
     sink: Sink,
@@ -75,6 +78,7 @@ impl Receiver {
             denied: RefCell::new(None),
             delivered: Cell::new(0),
             delivered_max: Cell::new(u64::MAX),
+            delivered_at_sub: Cell::new(None),
             places: RefCell::new(Vec::new()),
             sink,
         }
@@ -143,10 +147,47 @@ impl Receiver {
         }
     }
 
+    /// Ends it after so many messages in all; a greater number than an earlier one changes nothing.
     pub(crate) fn set_delivered_max(&self, messages: u64) {
+        let messages = messages.min(self.delivered_max.get());
         self.delivered_max.set(messages);
         if self.delivered.get() >= messages {
             self.close();
+        }
+    }
+
+    /// Messages that it was given, those dropped for want of room included.
+    pub(crate) fn delivered(&self) -> u64 {
+        self.delivered.get()
+    }
+
+    pub(crate) fn is_limited(&self) -> bool {
+        self.delivered_max.get() != u64::MAX
+    }
+
+    /// A SUB was written, from which its server counts.
+    pub(crate) fn sub_written(&self) {
+        self.delivered_at_sub.set(Some(self.delivered.get()));
+    }
+
+    /// After how many messages, counted from its SUB, the server may forget it. A wildcard's messages come
+    /// from several servers, none of which knows what the others have sent.
+    pub(crate) fn max_on_the_wire(&self) -> Option<u64> {
+        if !self.is_limited() || self.literal.is_none() {
+            return None;
+        }
+        // None to come would mean all to come, on the wire.
+        self.delivered_at_sub.get().map(|begun| (self.delivered_max.get() - begun).max(1))
+    }
+
+    /// Messages and bytes of memory in the queue.
+    pub(crate) fn waiting(&self) -> (usize, usize) {
+        match &self.sink {
+            Sink::Queue(queue) => {
+                let queue = queue.borrow();
+                (queue.items.len(), queue.bytes)
+            }
+            Sink::Handler(_) => (0, 0),
         }
     }
 
@@ -167,6 +208,10 @@ impl Receiver {
 
     pub(crate) fn add_place(&self, cluster: usize, sid: Sid) {
         self.places.borrow_mut().push((cluster, sid));
+    }
+
+    pub(crate) fn place(&self, cluster: usize) -> Option<Sid> {
+        self.places.borrow().iter().find(|(at, _)| *at == cluster).map(|(_, sid)| *sid)
     }
 
     pub(crate) fn take_place(&self, cluster: usize) -> Option<Sid> {
@@ -277,9 +322,11 @@ impl Queue {
         let place = chunk.as_ptr() as usize;
         let is_pinned = self.pins.back().is_some_and(|pin| pin.chunk == place && pin.bytes == chunk.len());
         // A lone small message is not worth a chunk, once the queue holds on to a good deal.
-        let pins = is_pinned
-            || frame_bytes >= chunk.len() / 4
-            || self.pinned_bytes + chunk.len() <= PINNED_BYTES_MAX.min(self.limits.bytes);
+        let is_worth_a_chunk =
+            frame_bytes >= chunk.len() / 4 || self.pinned_bytes + chunk.len() <= PINNED_BYTES_MAX;
+        // Where a chunk has no room, its message alone may have.
+        let has_room_for_a_chunk = self.bytes + size_of::<Item>() + chunk.len() <= self.limits.bytes;
+        let pins = is_pinned || (is_worth_a_chunk && has_room_for_a_chunk);
         let own_bytes = size_of::<Item>() + if pins { 0 } else { frame_bytes };
         let added = own_bytes + if pins && !is_pinned { chunk.len() } else { 0 };
 

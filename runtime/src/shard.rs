@@ -1,5 +1,8 @@
 //! One shard: the verbs of the application on its core.
 
+mod requests;
+mod subscribing;
+
 use std::{
     cell::{Cell, OnceCell, RefCell},
     collections::BTreeMap,
@@ -12,22 +15,19 @@ use std::{
     time::Duration,
 };
 
-use croupier_protocol::{Headers, QueueGroup, Subject};
+use croupier_protocol::{Headers, Subject};
 use croupier_ring::{hash_key, home_shard};
 use futures_channel::oneshot;
 use futures_lite::FutureExt;
 
 use crate::{
-    ClusterName, Elapsed, FlushError, HandlerGuard, InvalidTopic, Message, MessageView, Payload,
-    PublishError, Registry, RequestError, ShardStats, SubmitError, SubscribeError, Subscription, Topic,
-    cluster_link::{self, Destination, Link, LinkStatus},
+    ClusterName, Elapsed, InvalidTopic, Payload, PublishError, Registry, ShardStats, SubmitError, Topic,
+    cluster_link::{self, Destination, Link},
     error::panic_message,
     mesh::{Job, MeshSender},
     node_shared::{NodeShared, ShardPort},
-    receiver::Receiver,
     registry_shard::RegistryShard,
     stats::{add, store},
-    subscription::Attached,
     time,
     transport::{self, Task},
 };
@@ -124,7 +124,7 @@ impl Shard {
     }
 
     #[inline]
-    fn publish_any(
+    pub(crate) fn publish_any(
         &self,
         topic: &[u8],
         headers: Option<&Headers>,
@@ -142,6 +142,27 @@ impl Shard {
         }
         Subject::check_literal(topic).map_err(|reason| InvalidTopic::new(topic, reason))?;
         Ok(())
+    }
+
+    /// As [`Shard::publish`], with a subject to answer to.
+    ///
+    /// Answers come on the cluster of `topic`, whatever `reply` hashes to: who wants to get them
+    /// subscribes with a wildcard that covers `reply`, which listens on every cluster. A request has all that.
+    ///
+    /// # Errors
+    ///
+    /// As [`Shard::publish`]; `InvalidTopic` also when `reply` is no subject, or a wildcard.
+    pub fn publish_with_reply<'a>(
+        &self,
+        topic: impl AsRef<[u8]>,
+        reply: impl AsRef<[u8]>,
+        payload: impl Into<Payload<'a>>,
+    ) -> Result<(), PublishError> {
+        let (topic, reply) = (topic.as_ref(), reply.as_ref());
+        self.check_publish(topic)?;
+        Subject::check_literal(reply).map_err(|reason| InvalidTopic::new(reply, reason))?;
+        let to = Destination::Subject { subject: topic, reply: Some(reply), headers: None };
+        self.link(self.0.node.ring.owner(topic)).publish(&to, payload.into())
     }
 
     /// As [`Shard::publish`], but waits for room in the buffer instead of failing with
@@ -175,15 +196,25 @@ impl Shard {
     ) -> Result<(), PublishError> {
         let subject = subject.as_ref();
         self.check_publish(subject)?;
-        let index = self
-            .0
-            .node
-            .clusters
-            .iter()
-            .position(|name| name == cluster)
-            .ok_or_else(|| PublishError::UnknownCluster { cluster: cluster.clone() })?;
         let to = Destination::Subject { subject, reply: None, headers: None };
-        self.link(index).publish(&to, payload.into())
+        self.link_to(cluster)?.publish(&to, payload.into())
+    }
+
+    /// Answers a request that came from this cluster to any shard of the node.
+    pub(crate) fn respond(
+        &self,
+        cluster: &ClusterName,
+        reply: &[u8],
+        headers: Option<&Headers>,
+        payload: Payload<'_>,
+    ) -> Result<(), PublishError> {
+        self.link_to(cluster)?.respond(reply, headers, payload)
+    }
+
+    fn link_to(&self, cluster: &ClusterName) -> Result<&Rc<Link>, PublishError> {
+        let index = self.0.node.clusters.iter().position(|name| name == cluster);
+        let index = index.ok_or_else(|| PublishError::UnknownCluster { cluster: cluster.clone() })?;
+        Ok(self.link(index))
     }
 
     /// Checks, hashes and routes a topic once, for publishing to it often.
@@ -196,162 +227,6 @@ impl Shard {
         let subject = Subject::literal(name).map_err(|reason| InvalidTopic::new(name, reason))?;
         let link = Rc::clone(self.link(self.0.node.ring.owner(name)));
         Ok(Topic::new(subject, link, self.0.publishes))
-    }
-
-    /// Subscribes, and returns when the server has confirmed: what is published afterwards through that
-    /// server arrives. The other servers of its cluster follow within milliseconds, which no client can
-    /// confirm.
-    ///
-    /// A wildcard (`*`, `>`) subscribes on every cluster. It succeeds on those that are connected, and
-    /// [`Subscription::unconfirmed`] lists the others.
-    ///
-    /// # Errors
-    ///
-    /// [`SubscribeError`]; then nothing stays subscribed. A literal topic whose cluster is down waits up
-    /// to `connection.subscribe_timeout`, and a wildcard as long for the first of all clusters.
-    pub async fn subscribe(&self, topic: impl AsRef<[u8]>) -> Result<Subscription, SubscribeError> {
-        let attached = self.attach_queue(topic.as_ref(), None)?;
-        let unconfirmed = self.confirm(&attached).await?;
-        Ok(Subscription::new(attached, unconfirmed))
-    }
-
-    /// Subscribes without waiting. The subscription is live as soon as its cluster is connected; all of
-    /// its clusters are listed as unconfirmed.
-    ///
-    /// # Errors
-    ///
-    /// [`SubscribeError`], but never `Unconfirmed`.
-    pub fn subscribe_unconfirmed(&self, topic: impl AsRef<[u8]>) -> Result<Subscription, SubscribeError> {
-        let attached = self.attach_queue(topic.as_ref(), None)?;
-        let unconfirmed = attached.links.iter().map(|link| link.cluster().clone()).collect();
-        Ok(Subscription::new(attached, unconfirmed))
-    }
-
-    /// Subscribes as a member of a queue group: each message goes to one member. Each member has a SUB
-    /// of its own.
-    ///
-    /// # Errors
-    ///
-    /// As [`Shard::subscribe`]; a group with a blank or a line break is an invalid topic.
-    pub async fn queue_subscribe(
-        &self,
-        topic: impl AsRef<[u8]>,
-        group: impl AsRef<[u8]>,
-    ) -> Result<Subscription, SubscribeError> {
-        let group = group.as_ref();
-        let group = QueueGroup::new(group).map_err(|reason| InvalidTopic::new(group, reason))?;
-        let attached = self.attach_queue(topic.as_ref(), Some(&group))?;
-        let unconfirmed = self.confirm(&attached).await?;
-        Ok(Subscription::new(attached, unconfirmed))
-    }
-
-    /// Subscribes with a handler, which is called in the read loop with each message where it was read:
-    /// no queue, no copy, no allocation.
-    ///
-    /// A handler may call every synchronous verb, also one that publishes on the same link, and may drop
-    /// its own guard. One that panics ends its subscription and nothing else. While it runs, the shard
-    /// does nothing else. The first messages may come before this returns.
-    ///
-    /// # Errors
-    ///
-    /// As [`Shard::subscribe`].
-    pub async fn subscribe_with<F: FnMut(MessageView<'_>) + 'static>(
-        &self,
-        topic: impl AsRef<[u8]>,
-        handler: F,
-    ) -> Result<HandlerGuard, SubscribeError> {
-        let subject = self.check_subscribe(topic.as_ref())?;
-        let attached = self.attach(Receiver::handler(subject, handler), None)?;
-        let unconfirmed = self.confirm(&attached).await?;
-        Ok(HandlerGuard::new(attached, unconfirmed))
-    }
-
-    /// Sends a request and waits for the first reply, for `limits.request_timeout` at most.
-    ///
-    /// A request is never queued: on a link that is down it fails at once, with nothing sent.
-    ///
-    /// # Errors
-    ///
-    /// [`RequestError`], which says whether anybody may have got the request.
-    pub async fn request<'a>(
-        &self,
-        topic: impl AsRef<[u8]>,
-        payload: impl Into<Payload<'a>>,
-    ) -> Result<Message, RequestError> {
-        let timeout = self.0.node.limits.get().request_timeout;
-        self.request_any(topic.as_ref(), None, payload.into(), timeout).await
-    }
-
-    /// As [`Shard::request`], with headers.
-    ///
-    /// # Errors
-    ///
-    /// As [`Shard::request`].
-    pub async fn request_with_headers<'a>(
-        &self,
-        topic: impl AsRef<[u8]>,
-        headers: &Headers,
-        payload: impl Into<Payload<'a>>,
-    ) -> Result<Message, RequestError> {
-        let timeout = self.0.node.limits.get().request_timeout;
-        self.request_any(topic.as_ref(), Some(headers), payload.into(), timeout).await
-    }
-
-    /// As [`Shard::request`], with a timeout of its own.
-    ///
-    /// # Errors
-    ///
-    /// As [`Shard::request`].
-    pub async fn request_with_timeout<'a>(
-        &self,
-        topic: impl AsRef<[u8]>,
-        payload: impl Into<Payload<'a>>,
-        timeout: Duration,
-    ) -> Result<Message, RequestError> {
-        self.request_any(topic.as_ref(), None, payload.into(), timeout).await
-    }
-
-    async fn request_any(
-        &self,
-        topic: &[u8],
-        headers: Option<&Headers>,
-        payload: Payload<'_>,
-        timeout: Duration,
-    ) -> Result<Message, RequestError> {
-        self.check_publish(topic)?;
-        let link = Rc::clone(self.link(self.0.node.ring.owner(topic)));
-        link.request(topic, headers, payload, timeout).await
-    }
-
-    /// Waits until the servers have processed all that was published from this shard before: a PING and
-    /// its PONG on every cluster in use.
-    ///
-    /// # Errors
-    ///
-    /// [`FlushError`] names the clusters that did not answer within `connection.subscribe_timeout`,
-    /// among them those that are down while messages wait for them.
-    pub async fn flush(&self) -> Result<(), FlushError> {
-        self.flush_within(self.0.node.config.connection.subscribe_timeout).await
-    }
-
-    pub(crate) async fn flush_within(&self, limit: Duration) -> Result<(), FlushError> {
-        let deadline = std::time::Instant::now() + limit;
-        let mut waiting = Vec::new();
-        for link in self.links() {
-            if link.status() == LinkStatus::Connected || link.has_pending() {
-                // A cut connection loses what was in flight, which a reconnect cannot make good.
-                let survives_cut = link.status() != LinkStatus::Connected;
-                waiting.push((Rc::clone(link), link.barrier(survives_cut)));
-            }
-        }
-        let mut failed = Vec::new();
-        for (link, barrier) in waiting {
-            let left = deadline.saturating_duration_since(std::time::Instant::now());
-            if !time::timeout(left, barrier.passed()).await.unwrap_or(false) {
-                failed.push(link.cluster().clone());
-            }
-        }
-        if failed.is_empty() { Ok(()) } else { Err(FlushError { failed, waited: limit }) }
     }
 
     /// The cluster that a topic lives on.
@@ -489,59 +364,6 @@ impl Shard {
         link
     }
 
-    fn check_subscribe(&self, topic: &[u8]) -> Result<Subject, SubscribeError> {
-        if !self.0.subscribes {
-            return Err(SubscribeError::Role);
-        }
-        Ok(Subject::pattern(topic).map_err(|reason| InvalidTopic::new(topic, reason))?)
-    }
-
-    fn attach_queue(&self, topic: &[u8], group: Option<&QueueGroup>) -> Result<Attached, SubscribeError> {
-        let subject = self.check_subscribe(topic)?;
-        let limits = self.0.node.limits.get();
-        self.attach(Receiver::queue(subject, limits.subscriber_queue, limits.on_slow_subscriber), group)
-    }
-
-    fn attach(&self, receiver: Receiver, group: Option<&QueueGroup>) -> Result<Attached, SubscribeError> {
-        let receiver = Rc::new(receiver);
-        let links = if receiver.topic().is_wildcard() {
-            (0..self.0.links.len()).map(|index| Rc::clone(self.link(index))).collect()
-        } else {
-            vec![Rc::clone(self.link(self.0.node.ring.owner(receiver.topic().as_bytes())))]
-        };
-        let attached = Attached { receiver, links };
-        for link in &attached.links {
-            link.attach(&attached.receiver, group)?;
-        }
-        Ok(attached)
-    }
-
-    /// Waits for the servers; returns the clusters that are down.
-    async fn confirm(&self, attached: &Attached) -> Result<Vec<ClusterName>, SubscribeError> {
-        let limit = self.0.node.config.connection.subscribe_timeout;
-        let confirmed = if let [link] = attached.links.as_slice() {
-            time::timeout(limit, link.barrier(true).passed()).await.unwrap_or(false)
-        } else {
-            false
-        };
-        let unconfirmed = if confirmed {
-            Vec::new()
-        } else if attached.links.len() == 1 {
-            attached.links.iter().map(|link| link.cluster().clone()).collect()
-        } else {
-            confirm_all(&attached.links, limit).await
-        };
-        if let Some(cluster) = attached.receiver.denied() {
-            return Err(SubscribeError::PermissionDenied { cluster });
-        }
-        if unconfirmed.len() == attached.links.len()
-            && let Some(cluster) = unconfirmed.first()
-        {
-            return Err(SubscribeError::Unconfirmed { cluster: cluster.clone(), waited: limit });
-        }
-        Ok(unconfirmed)
-    }
-
     pub(crate) fn take_drain_hook(&self) -> Option<impl Future<Output = ()> + use<>> {
         let hook = self.0.drain_hooks.borrow_mut().pop()?;
         Some(hook())
@@ -564,40 +386,6 @@ impl Shard {
         for link in self.links() {
             link.close_receivers();
         }
-    }
-}
-
-/// For each cluster of a wildcard: confirmed, or down. Waits for the first tries, and as long as none at
-/// all is connected.
-async fn confirm_all(links: &[Rc<Link>], limit: Duration) -> Vec<ClusterName> {
-    let deadline = std::time::Instant::now() + limit;
-    let left = || deadline.saturating_duration_since(std::time::Instant::now());
-    let barriers: Vec<_> = links.iter().map(|link| link.barrier(true)).collect();
-    let mut unconfirmed = Vec::new();
-    for (link, barrier) in links.iter().zip(&barriers) {
-        let tried = time::timeout(left(), link.first_try()).await;
-        let is_connected = matches!(tried, Ok(LinkStatus::Connected));
-        if !is_connected || !time::timeout(left(), barrier.passed()).await.unwrap_or(false) {
-            unconfirmed.push(link.cluster().clone());
-        }
-    }
-    if unconfirmed.len() < links.len() {
-        return unconfirmed;
-    }
-    let mut any: Pin<Box<dyn Future<Output = Option<usize>>>> = Box::pin(std::future::pending());
-    for (index, barrier) in barriers.iter().enumerate() {
-        any = Box::pin(any.or(async move {
-            if barrier.passed().await { Some(index) } else { std::future::pending().await }
-        }));
-    }
-    match time::timeout(left(), any).await {
-        Ok(Some(index)) => links
-            .iter()
-            .enumerate()
-            .filter(|(at, _)| *at != index)
-            .map(|(_, link)| link.cluster().clone())
-            .collect(),
-        _ => unconfirmed,
     }
 }
 

@@ -68,12 +68,28 @@ impl Subscription {
     }
 
     /// Ends the subscription after this many messages in all, counted from its beginning and by this
-    /// subscription alone. At once if it has had as many.
+    /// subscription alone, over reconnects, those dropped for want of room included. At once if it has had
+    /// as many. Of several calls the least number holds.
+    ///
+    /// The server is told too, unless the topic is a wildcard or other subscriptions of this shard share
+    /// its SUB: beyond the number it sends the messages of a queue group to other members.
     pub fn unsubscribe_after(&mut self, messages: u64) {
-        self.attached.receiver.set_delivered_max(messages);
-        if self.attached.receiver.is_closed() {
-            self.attached.detach();
-        }
+        self.attached.unsubscribe_after(messages);
+    }
+
+    /// Messages that it was given so far: taken, waiting, or dropped for want of room.
+    pub fn delivered(&self) -> u64 {
+        self.attached.receiver.delivered()
+    }
+
+    /// Messages that wait to be taken.
+    pub fn queued_messages(&self) -> usize {
+        self.attached.receiver.waiting().0
+    }
+
+    /// Bytes of memory that they hold, what they share with others included.
+    pub fn queued_bytes(&self) -> usize {
+        self.attached.receiver.waiting().1
     }
 
     /// Unsubscribes; then everything that the servers had sent before they knew can still be taken, and
@@ -140,6 +156,11 @@ impl HandlerGuard {
         self.attached.receiver.is_closed()
     }
 
+    /// As [`Subscription::unsubscribe_after`].
+    pub fn unsubscribe_after(&mut self, messages: u64) {
+        self.attached.unsubscribe_after(messages);
+    }
+
     /// As [`Subscription::unsubscribe`].
     ///
     /// # Errors
@@ -177,10 +198,23 @@ pub(crate) struct Attached {
 }
 
 impl Attached {
+    pub(crate) fn clusters(&self) -> Vec<ClusterName> {
+        self.links.iter().map(|link| link.cluster().clone()).collect()
+    }
+
     /// Takes the receiver off its links.
     pub(crate) fn detach(&self) {
         for link in &self.links {
             link.detach(&self.receiver);
+        }
+    }
+
+    fn unsubscribe_after(&self, messages: u64) {
+        self.receiver.set_delivered_max(messages);
+        if self.receiver.is_closed() {
+            self.detach();
+        } else {
+            self.links.iter().for_each(|link| link.announce_max(&self.receiver));
         }
     }
 

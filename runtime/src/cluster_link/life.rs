@@ -88,8 +88,8 @@ impl Link {
         let cut = self.outbox.borrow_mut().cut();
         self.barriers.borrow_mut().cut();
         let cut_off: Vec<_> = self.requests.borrow_mut().drain().collect();
-        for reply in cut_off {
-            reply.finish(Err(RequestError::Disconnected { cluster: self.cluster.clone(), sent: true }));
+        for asker in cut_off {
+            asker.cut_off(self);
         }
         add(&self.counters.disconnects, 1);
         self.pool.borrow_mut().begin_round(server, true);

@@ -15,6 +15,8 @@ mod outbox;
 mod pool;
 mod read_buffer;
 mod reply;
+mod reply_queue;
+mod requests;
 mod server_entry;
 mod session;
 
@@ -28,25 +30,25 @@ use std::{
 };
 
 use bytes::Bytes;
-use croupier_protocol::{
-    Headers, MessageFrame, QueueGroup, RequestToken, Requests, Sid, Subject, Subscriptions, encode,
-    status_code,
-};
+use croupier_protocol::{Headers, MessageFrame, QueueGroup, Requests, Sid, Subject, Subscriptions, encode};
 
-use self::{
-    barrier::{Barrier, Barriers},
-    outbox::{Outbox, Refused},
-    pool::Pool,
-    reply::{AwaitedReply, Reply},
-};
+pub use self::reply_queue::RepliesEnd;
 pub(crate) use self::{
+    barrier::Barrier,
     connector::run,
     gate::ReconnectGate,
     outbox::{Destination, SLICE_BYTES_MIN},
+    reply_queue::{AwaitedReplies, ReplyLimits},
     server_entry::{ServerEntry, tls_name},
 };
+use self::{
+    barrier::Barriers,
+    outbox::{Outbox, Refused},
+    pool::Pool,
+    requests::{Asker, Inbox},
+};
 use crate::{
-    ClusterName, Event, Message, Payload, PublishError, RequestError, SubscribeError,
+    ClusterName, Event, Payload, PublishError, SubscribeError,
     config::{Config, LimitsConfig},
     error::{InvalidTopic, LinkEnd},
     local_notify::LocalNotify,
@@ -56,13 +58,8 @@ use crate::{
     stats::{LinkCounters, LinkStats, add, store},
 };
 
-/// Requests that one link has in flight, at most. All of them may be polled by one task, and the executor
-/// counts the wakers of a task in an i16.
-const REQUESTS_MAX: usize = 1 << 14;
 /// The headers of an answer that says that nobody is there.
 const NO_RESPONDERS: &[u8] = b"NATS/1.0 503\r\n\r\n";
-/// Random characters in the prefix of a link's inbox.
-const INBOX_RANDOM_CHARS: usize = 16;
 
 /// How a link stands with its cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,34 +77,6 @@ enum Wire {
     Inbox,
 }
 
-/// Where replies come. Its SUB is written ahead of the first request.
-struct Inbox {
-    subject: Subject,
-    /// What stands before the token.
-    prefix_bytes: usize,
-    sid: Sid,
-    is_live: Cell<bool>,
-}
-
-impl Inbox {
-    fn new(subscriptions: &mut Subscriptions<Wire>, prefix: &str) -> Inbox {
-        let mut subject = prefix.as_bytes().to_vec();
-        subject.push(b'.');
-        subject.extend((0..INBOX_RANDOM_CHARS).map(|_| fastrand::alphanumeric() as u8));
-        subject.extend_from_slice(b".*");
-        let subject = Subject::from_wire(subject.into());
-        let sid = subscriptions
-            .insert(subject.clone(), None, Wire::Inbox)
-            .expect("a new table has room for its first entry");
-        let prefix_bytes = subject.as_bytes().len() - 1;
-        Inbox { subject, prefix_bytes, sid, is_live: Cell::new(false) }
-    }
-
-    fn prefix(&self) -> &[u8] {
-        &self.subject.as_bytes()[..self.prefix_bytes]
-    }
-}
-
 pub(crate) struct Link {
     cluster: ClusterName,
     index: usize,
@@ -118,7 +87,7 @@ pub(crate) struct Link {
     subscriptions: RefCell<Subscriptions<Wire>>,
     /// The shared SUB of each subject that is subscribed without a queue group.
     shared: RefCell<HashMap<Subject, Sid>>,
-    requests: RefCell<Requests<Rc<Reply>>>,
+    requests: RefCell<Requests<Asker>>,
     inbox: Inbox,
     barriers: RefCell<Barriers>,
     status: Cell<LinkStatus>,
@@ -154,7 +123,7 @@ impl Link {
             node: Arc::clone(node),
             subscriptions: RefCell::new(subscriptions),
             shared: RefCell::new(HashMap::new()),
-            requests: RefCell::new(Requests::new(REQUESTS_MAX)),
+            requests: RefCell::new(Requests::new(requests::IN_FLIGHT_MAX)),
             inbox,
             barriers: RefCell::new(Barriers::default()),
             status: Cell::new(LinkStatus::Connecting),
@@ -256,9 +225,14 @@ impl Link {
     }
 
     /// Publishes to a reply subject, which came from the server and is not hashed.
-    pub(crate) fn respond(&self, reply: &[u8], payload: Payload<'_>) -> Result<(), PublishError> {
+    pub(crate) fn respond(
+        &self,
+        reply: &[u8],
+        headers: Option<&Headers>,
+        payload: Payload<'_>,
+    ) -> Result<(), PublishError> {
         Subject::check_literal(reply).map_err(|reason| InvalidTopic::new(reply, reason))?;
-        self.publish(&Destination::Subject { subject: reply, reply: None, headers: None }, payload)
+        self.publish(&Destination::Subject { subject: reply, reply: None, headers }, payload)
     }
 
     /// Tells who asks that nobody is there, as a server does. Best effort: he has a timeout.
@@ -275,61 +249,27 @@ impl Link {
         self.end.get().is_none() && self.status.get() != LinkStatus::Down
     }
 
-    /// Sends a request and waits for its reply. A link that is down refuses at once; one whose first
-    /// try is under way is waited for.
-    pub(crate) async fn request(
-        self: &Rc<Self>,
-        subject: &[u8],
-        headers: Option<&Headers>,
-        payload: Payload<'_>,
-        timeout: Duration,
-    ) -> Result<Message, RequestError> {
-        let cluster = || self.cluster.clone();
-        let begun = Instant::now();
-        let tried = crate::time::timeout(timeout, self.first_try()).await;
-        if !matches!(tried, Ok(LinkStatus::Connected)) {
-            return Err(RequestError::Disconnected { cluster: cluster(), sent: false });
-        }
-        let reply = Rc::new(Reply::default());
-        let token = self
-            .requests
-            .borrow_mut()
-            .insert(begun + timeout, Rc::clone(&reply))
-            .map_err(|full| RequestError::TooMany { cluster: cluster(), limit: full.max })?;
-        let awaited = AwaitedReply { link: Rc::clone(self), token, reply };
-        let inbox = self.reply_subject(token);
-        self.publish(&Destination::Subject { subject, reply: Some(&inbox), headers }, payload)?;
-        match awaited.received().await {
-            Err(RequestError::Timeout { cluster, .. }) => {
-                Err(RequestError::Timeout { cluster, waited: timeout })
-            }
-            outcome => outcome,
-        }
-    }
-
-    pub(crate) fn cancel_request(&self, token: RequestToken) {
-        let cancelled = self.requests.borrow_mut().cancel(token);
-        drop(cancelled);
-    }
-
-    /// The subject that a reply to this token comes to. The first call subscribes, ahead of the request.
-    fn reply_subject(&self, token: RequestToken) -> Vec<u8> {
-        if !self.inbox.is_live.replace(true) && self.status.get() == LinkStatus::Connected {
-            let mut outbox = self.outbox.borrow_mut();
-            encode::subscribe(outbox.control(), self.inbox.subject.as_bytes(), None, self.inbox.sid);
-        }
-        let mut subject = self.inbox.prefix().to_vec();
-        token.write_to(&mut subject);
-        subject
-    }
-
-    /// All SUBs of a new connection.
+    /// All SUBs of a new connection, and what is left of those that end after a number of messages.
     fn resubscribe(&self, subscriptions: &Subscriptions<Wire>) -> Vec<u8> {
         let mut out = Vec::new();
         for (sid, subscribed) in subscriptions.iter() {
-            if sid != self.inbox.sid || self.inbox.is_live.get() {
-                let queue = subscribed.queue.as_ref().map(QueueGroup::as_bytes);
-                encode::subscribe(&mut out, subscribed.subject.as_bytes(), queue, sid);
+            let subject = &subscribed.subject;
+            match &subscribed.value {
+                Wire::Inbox if self.inbox.is_live.get() => {
+                    encode::subscribe(&mut out, subject.as_bytes(), None, sid);
+                }
+                Wire::Inbox => {}
+                Wire::Receivers(receivers) => {
+                    let queue = subscribed.queue.as_ref().map(QueueGroup::as_bytes);
+                    encode::subscribe(&mut out, subject.as_bytes(), queue, sid);
+                    receivers.iter().for_each(|receiver| receiver.sub_written());
+                    if let [receiver] = receivers.as_slice()
+                        && self.shared.borrow().get(subject) != Some(&sid)
+                        && let Some(max) = receiver.max_on_the_wire()
+                    {
+                        encode::unsubscribe(&mut out, sid, Some(max));
+                    }
+                }
             }
         }
         out
@@ -372,7 +312,9 @@ impl Link {
     ) -> Result<(), SubscribeError> {
         let subject = receiver.topic();
         let mut shared = self.shared.borrow_mut();
-        if queue.is_none()
+        // One that ends after a number of messages has the server count them, for it alone.
+        let is_shared = queue.is_none() && !receiver.is_limited();
+        if is_shared
             && let Some(sid) = shared.get(subject)
             && let Some(subscribed) = subscriptions.get_mut(*sid)
             && let Wire::Receivers(receivers) = &mut subscribed.value
@@ -386,14 +328,37 @@ impl Link {
             .insert(subject.clone(), queue.cloned(), wire)
             .map_err(|full| SubscribeError::TooMany { cluster: self.cluster.clone(), limit: full.max })?;
         receiver.add_place(self.index, sid);
-        if queue.is_none() {
+        if is_shared {
             shared.insert(subject.clone(), sid);
         }
         if self.status.get() == LinkStatus::Connected {
             let queue = queue.map(QueueGroup::as_bytes);
-            encode::subscribe(self.outbox.borrow_mut().control(), subject.as_bytes(), queue, sid);
+            let mut outbox = self.outbox.borrow_mut();
+            encode::subscribe(outbox.control(), subject.as_bytes(), queue, sid);
+            receiver.sub_written();
+            if let Some(max) = receiver.max_on_the_wire() {
+                encode::unsubscribe(outbox.control(), sid, Some(max));
+            }
         }
         Ok(())
+    }
+
+    /// Tells the server after how many messages the receiver wants no more, if it has a SUB of its own: what
+    /// is beyond them then goes to another member of its queue group, and needs not be sent.
+    pub(crate) fn announce_max(&self, receiver: &Rc<Receiver>) {
+        let Some(sid) = receiver.place(self.index) else { return };
+        let subscriptions = self.subscriptions.borrow();
+        let is_alone = subscriptions.get(sid).is_some_and(
+            |subscribed| matches!(&subscribed.value, Wire::Receivers(receivers) if receivers.len() == 1),
+        );
+        if is_alone && let Some(max) = receiver.max_on_the_wire() {
+            // The server will forget this SUB: nobody may join it any more.
+            self.unshare(receiver.topic(), sid);
+            if self.status.get() == LinkStatus::Connected {
+                encode::unsubscribe(self.outbox.borrow_mut().control(), sid, Some(max));
+                self.schedule();
+            }
+        }
     }
 
     fn remove(
@@ -433,14 +398,10 @@ impl Link {
 
     /// Tells the server that no more is wanted, and goes on taking what comes.
     pub(crate) fn begin_drain(&self, receiver: &Rc<Receiver>) {
+        let Some(sid) = receiver.place(self.index) else { return };
         let subscriptions = self.subscriptions.borrow();
-        let alone = subscriptions.iter().find_map(|(sid, subscribed)| match &subscribed.value {
-            Wire::Receivers(receivers) if receivers.iter().any(|known| Rc::ptr_eq(known, receiver)) => {
-                Some((sid, receivers.len() == 1))
-            }
-            _ => None,
-        });
-        if let Some((sid, true)) = alone
+        if let Some(Wire::Receivers(receivers)) = subscriptions.get(sid).map(|subscribed| &subscribed.value)
+            && receivers.len() == 1
             && self.status.get() == LinkStatus::Connected
         {
             encode::unsubscribe(self.outbox.borrow_mut().control(), sid, None);
@@ -515,6 +476,13 @@ impl Link {
         }
     }
 
+    /// How long a PING takes to the server and back, the turns of this shard included; `None` if the
+    /// connection is cut before.
+    pub(crate) async fn round_trip(&self) -> Option<Duration> {
+        let begun = Instant::now();
+        self.barrier(false).passed().await.then(|| begun.elapsed())
+    }
+
     /// Waits until the first try to connect has ended, one way or the other.
     pub(crate) async fn first_try(&self) -> LinkStatus {
         self.status_changed
@@ -582,7 +550,7 @@ impl Link {
     fn dispatch(self: &Rc<Self>, frame: MessageFrame<'_>, chunk: &Bytes) {
         let receivers = match self.subscriptions.borrow().get(frame.sid).map(|subscribed| &subscribed.value) {
             Some(Wire::Receivers(receivers)) => Rc::clone(receivers),
-            Some(Wire::Inbox) => return self.complete_request(&frame, chunk),
+            Some(Wire::Inbox) => return self.complete_request(frame, chunk),
             // Sent before the server knew of the UNSUB.
             None => return add(&self.counters.stray, 1),
         };
@@ -645,21 +613,6 @@ impl Link {
             shard: self.shard,
             topic: receiver.topic().to_string(),
             lagged: receiver.lagged(),
-        });
-    }
-
-    fn complete_request(self: &Rc<Self>, frame: &MessageFrame<'_>, chunk: &Bytes) {
-        let token = frame.subject.get(self.inbox.prefix_bytes..).unwrap_or_default();
-        // The requester may have given up; then nobody waits.
-        let Some(reply) = self.requests.borrow_mut().take(token) else {
-            add(&self.counters.stray, 1);
-            return;
-        };
-        let nobody = frame.payload.is_empty() && frame.headers.and_then(status_code) == Some(503);
-        reply.finish(if nobody {
-            Err(RequestError::NoResponders { cluster: self.cluster.clone() })
-        } else {
-            Ok(Message::from_frame(frame, chunk, None, self))
         });
     }
 

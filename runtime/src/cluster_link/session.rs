@@ -26,7 +26,7 @@ use super::{
     read_buffer::ReadBuffer,
 };
 use crate::{
-    CredentialsError, DisconnectReason, RequestError,
+    CredentialsError, DisconnectReason,
     config::ServerAddress,
     credentials::{Asked, Credentials},
     events::shown,
@@ -382,12 +382,8 @@ impl<'l> Session<'l> {
         }
         let mut requests = self.link.requests.borrow_mut();
         if requests.next_deadline().is_some_and(|due| due <= now) {
-            while let Some(reply) = requests.expire(now) {
-                // The caller knows how long it waited.
-                reply.finish(Err(RequestError::Timeout {
-                    cluster: self.link.cluster.clone(),
-                    waited: Duration::ZERO,
-                }));
+            while let Some(asker) = requests.expire(now) {
+                asker.expire(self.link);
             }
         }
         Ok(())

@@ -188,7 +188,7 @@ pub(crate) fn cast(shard: &Shard, service: &Service, payload: Payload<'_>) -> Re
     let inbox = service.inbox().as_bytes();
     let first: Option<Rc<Link>> = shard.links_from(inbox).find(|link| link.is_connected_or_trying());
     match first {
-        Some(link) => Ok(link.respond(inbox, payload)?),
+        Some(link) => Ok(link.respond(inbox, None, payload)?),
         None => Err(CallError::Disconnected { cluster: shard.cluster_of(inbox) }),
     }
 }
