@@ -9,6 +9,7 @@ mod counting;
 mod hot_path;
 mod leaks;
 mod lookups;
+mod subscriptions;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

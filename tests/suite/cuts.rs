@@ -2,7 +2,10 @@
 
 use std::{
     collections::VecDeque,
+    io::Write,
+    net::TcpStream,
     ops::Range,
+    os::fd::AsRawFd,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -15,7 +18,7 @@ use bytes::Bytes;
 use croupier::{Node, PublishError, Shard, testing::LocalCluster};
 
 use crate::{
-    scripted::{ScriptedServer, Sent, cutting_proxy, serve_politely},
+    scripted::{ScriptedServer, Sent, cutting_proxy, info_of, serve_after, serve_politely},
     support::{TestNode, assert_balanced, permit, wait_for},
 };
 
@@ -130,6 +133,115 @@ fn publish(node: &TestNode, numbers: Range<u64>) {
             }
         }
     });
+}
+
+/// Clusters that are reset side by side: each is tried some seven times a second.
+const RESET_CLUSTERS: usize = 8;
+/// What a reset falls into: a message with and one without headers, for the subscription `#`.
+const RESET_MESSAGES: &str =
+    "HMSG reset.head # 19 24\r\nNATS/1.0\r\nA: bc\r\n\r\nhello\r\nMSG reset.plain # 5\r\nworld\r\n";
+
+/// Resets a connection, which throws away what either side has not read: `connect` to no address does so.
+fn reset(stream: &TcpStream) {
+    // SAFETY: all bits zero are a valid address, of the family "unspecified".
+    let nowhere: libc::sockaddr = unsafe { std::mem::zeroed() };
+    let bytes = size_of::<libc::sockaddr>() as libc::socklen_t;
+    // SAFETY: the descriptor is open, and the address is valid for reading for the time of the call.
+    let outcome = unsafe { libc::connect(stream.as_raw_fd(), &raw const nowhere, bytes) };
+    assert_eq!(outcome, 0, "{}", std::io::Error::last_os_error());
+}
+
+#[test]
+fn a_reset_at_any_byte_of_a_message_delivers_what_was_whole_and_nothing_else() {
+    let _permit = permit(1);
+    // How many bytes are sent before each of the resets that are left.
+    let left: Arc<Mutex<Vec<usize>>> = Arc::new(Mutex::new((0..=RESET_MESSAGES.len()).collect()));
+    let servers: Vec<_> = (0..RESET_CLUSTERS)
+        .map(|index| {
+            let left = Arc::clone(&left);
+            ScriptedServer::start(move |_, stream| {
+                let kept = stream.try_clone()?;
+                let mut messages = String::new();
+                serve_after(&info_of(&format!("RESET{index}"), 1 << 20), stream, |sent, to| match sent {
+                    Sent::Subscribe { sid } => {
+                        assert_eq!(sid.len(), 1, "its length is part of the plan");
+                        messages = RESET_MESSAGES.replace('#', &sid);
+                        Ok(())
+                    }
+                    Sent::Publish { .. } => {
+                        let next = left.lock().unwrap_or_else(PoisonError::into_inner).pop();
+                        let Some(bytes) = next else { return Ok(()) };
+                        to.write_all(&messages.as_bytes()[..bytes])?;
+                        // So that the client is likely to have read it before the reset comes.
+                        thread::sleep(Duration::from_millis(20));
+                        reset(&kept);
+                        Err(std::io::ErrorKind::ConnectionReset.into())
+                    }
+                    _ => Ok(()),
+                })
+            })
+        })
+        .collect();
+    let mut builder = Node::builder();
+    for (index, server) in servers.iter().enumerate() {
+        builder = builder.cluster(format!("c{}", index + 1), [server.url()]);
+    }
+    builder.config_mut().shards.pin = false;
+    builder.config_mut().connection.reconnect.max = Duration::from_millis(20);
+    let node = TestNode::start(builder, 1);
+    let received = Arc::new(Mutex::new(Vec::new()));
+    let collected = Arc::clone(&received);
+    node.on(0, async move |shard: Shard| {
+        let take = move |view: croupier::MessageView<'_>| {
+            let header = view.headers().unwrap().map(|headers| headers.get("A").unwrap().to_owned());
+            let message = (view.topic().to_string(), header, view.payload().to_vec());
+            collected.lock().unwrap_or_else(PoisonError::into_inner).push(message);
+        };
+        let guard = shard.subscribe_with("reset.*", take).await.unwrap();
+        shard.spawn(async move {
+            let _guard = guard;
+            std::future::pending::<()>().await;
+        });
+        let clusters: Vec<_> = shard.stats().links.iter().map(|link| link.cluster.clone()).collect();
+        let publisher = shard.clone();
+        // Each new connection is told that the subscription stands.
+        shard.spawn(async move {
+            let mut told = vec![0; clusters.len()];
+            loop {
+                for ((cluster, told), link) in clusters.iter().zip(&mut told).zip(publisher.stats().links) {
+                    if link.connected && link.connects > *told {
+                        *told = link.connects;
+                        publisher.publish_to(cluster, "ready", "").unwrap();
+                    }
+                }
+                publisher.sleep(Duration::from_millis(1)).await;
+            }
+        });
+    });
+    let first_message_bytes = RESET_MESSAGES.find("MSG reset.plain").unwrap();
+    let all = RESET_MESSAGES.len() + 1;
+    wait_for("a reset at every byte", || {
+        let disconnects: u64 =
+            (0..RESET_CLUSTERS).map(|index| node.handle.stats()[0].links[index].disconnects).sum();
+        (disconnects >= all as u64).then_some(())
+    });
+    wait_for("the reconnects", || {
+        node.handle.stats()[0].links.iter().all(|link| link.connected).then_some(())
+    });
+    let received = received.lock().unwrap_or_else(PoisonError::into_inner);
+    let headed = received
+        .iter()
+        .filter(|message| **message == ("reset.head".to_owned(), Some("bc".to_owned()), b"hello".to_vec()));
+    let plain =
+        received.iter().filter(|message| **message == ("reset.plain".to_owned(), None, b"world".to_vec()));
+    let (headed, plain) = (headed.count(), plain.count());
+    println!("{all} resets: {headed} messages with headers, {plain} without");
+    assert_eq!(headed + plain, received.len(), "{received:?}");
+    // What was whole and not read yet may go with the reset.
+    assert!((1..=all - first_message_bytes).contains(&headed), "{headed} messages with headers");
+    assert!(plain <= 1, "{plain} messages without headers");
+    drop(received);
+    node.end();
 }
 
 /// A server that stops reading in the middle of a large message and then cuts: what stands behind it in

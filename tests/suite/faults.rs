@@ -323,6 +323,55 @@ fn a_server_that_stands_still_for_half_a_second_costs_no_message_and_no_connecti
     node.end();
 }
 
+/// `cargo test -p croupier-tests --test suite -- --ignored ten_seconds --nocapture`
+#[test]
+#[ignore = "takes fifteen seconds"]
+fn a_server_that_stands_still_for_ten_seconds_is_given_up_and_every_publish_has_a_fate() {
+    let _permit = permit(1);
+    let mut servers = LocalCluster::start(2).unwrap();
+    let node = TestNode::start(impatient(servers.builder()), 1);
+    let topics = ["c1", "c2"].map(|cluster| topic_on(&node.handle, cluster, "still"));
+    let received = topics.each_ref().map(|topic| collect(&node, topic));
+    let stop = Arc::new(AtomicBool::new(false));
+    let loads = topics.each_ref().map(|topic| publish_numbers(&node, topic.clone(), &stop));
+    wait_for("load", || (count(&received[0]) > 100).then_some(()));
+    servers.pause(0, 0).unwrap();
+    let paused = Instant::now();
+    wait_for("the disconnect", || (!node.link(0, "c1").connected).then_some(()));
+    println!("given up after {:?}", paused.elapsed());
+    while paused.elapsed() < Duration::from_secs(10) {
+        ["c1", "c2"].into_iter().for_each(|cluster| assert_balanced(&node.link(0, cluster)));
+        thread::sleep(Duration::from_millis(100));
+    }
+    let still = node.link(0, "c1");
+    assert!(still.in_doubt > 0 && still.queued > 0 && still.written == 0, "{still:?}");
+    servers.resume(0, 0).unwrap();
+    let resumed = loads[0].published.load(Ordering::Acquire);
+    wait_for("load after the pause", || {
+        numbers(&received[0]).last().is_some_and(|last| *last > resumed).then_some(())
+    });
+    stop.store(true, Ordering::Release);
+    node.on(0, async |shard: Shard| {
+        shard.sleep(Duration::from_millis(20)).await;
+        shard.flush().await.unwrap();
+    });
+    for (index, cluster) in ["c1", "c2"].into_iter().enumerate() {
+        let link = node.link(0, cluster);
+        let published = loads[index].published.load(Ordering::Acquire);
+        let got = numbers(&received[index]);
+        assert_balanced(&link);
+        assert_eq!((link.accepted, link.queued, link.written, link.discarded), (published, 0, 0, 0));
+        let lost = published - got.len() as u64;
+        println!("{cluster}: {published} published, {} in doubt, {lost} lost", link.in_doubt);
+        if cluster == "c2" {
+            assert_eq!((link.disconnects, link.in_doubt, lost), (0, 0, 0), "{link:?}");
+        } else {
+            assert!(lost <= link.in_doubt, "{lost} lost, {} in doubt", link.in_doubt);
+        }
+    }
+    node.end();
+}
+
 #[test]
 fn a_cluster_that_is_down_at_the_start_does_not_stop_the_node() {
     let _permit = permit(1);

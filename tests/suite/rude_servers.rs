@@ -5,6 +5,7 @@ use std::{
     fs,
     io::{self, BufRead, BufReader, Write},
     net::TcpStream,
+    thread,
     time::Duration,
 };
 
@@ -23,6 +24,9 @@ const POURED_BYTES: usize = 64 << 20;
 const RECEIVED_BYTES_MAX: u64 = 2 << 20;
 /// What the process may grow by meanwhile; other tests run in it too, so this is but a guard.
 const GROWTH_BYTES_MAX: usize = 400 << 20;
+
+/// Between two bytes of a server that drips.
+const DRIP: Duration = Duration::from_millis(50);
 
 /// A node with a rude cluster and a real one: connects to the rude one again and again, while every
 /// message on the real one arrives.
@@ -217,6 +221,42 @@ fn a_greeting_of_another_protocol() {
         });
         assert_eq!(link.connects, 0, "{greeting:?}");
     }
+}
+
+/// Says a line one byte at a time, far too slowly to be done before the client's patience is.
+fn drip(mut stream: TcpStream, line: &[u8]) -> io::Result<()> {
+    for byte in line {
+        stream.write_all(&[*byte])?;
+        thread::sleep(DRIP);
+    }
+    listen(stream)
+}
+
+#[test]
+fn a_greeting_of_a_byte_at_a_time() {
+    let link = endures(|stream| drip(stream, info(1 << 20).as_bytes()));
+    assert_eq!(link.connects, 0);
+}
+
+#[test]
+fn a_message_of_a_byte_at_a_time_is_no_sign_of_life() {
+    let link = endures(|stream| {
+        accept(&stream)?;
+        drip(stream, format!("MSG a 1 1000\r\n{}", "x".repeat(1000)).as_bytes())
+    });
+    assert!(link.disconnects > 0, "{link:?}");
+}
+
+#[test]
+fn a_server_that_answers_nothing_but_babbles_whole_lines_is_given_up() {
+    let link = endures(|mut stream| {
+        accept(&stream)?;
+        loop {
+            stream.write_all(b"+OK\r\n")?;
+            thread::sleep(DRIP / 10);
+        }
+    });
+    assert!(link.disconnects > 0, "{link:?}");
 }
 
 #[test]

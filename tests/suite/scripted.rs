@@ -13,8 +13,13 @@ use std::{
 
 /// An INFO that says no more than it must.
 pub(crate) fn info(max_payload: usize) -> String {
+    info_of("SCRIPTED", max_payload)
+}
+
+/// The same of a server with an id of its own.
+pub(crate) fn info_of(server_id: &str, max_payload: usize) -> String {
     format!(
-        "INFO {{\"server_id\":\"SCRIPTED\",\"version\":\"2.10.0\",\"proto\":1,\"headers\":true,\"max_payload\":{max_payload}}}\r\n"
+        "INFO {{\"server_id\":\"{server_id}\",\"version\":\"2.10.0\",\"proto\":1,\"headers\":true,\"max_payload\":{max_payload}}}\r\n"
     )
 }
 
@@ -126,10 +131,19 @@ pub(crate) fn read_operation(from: &mut BufReader<TcpStream>) -> io::Result<Sent
 pub(crate) fn serve_politely(
     stream: TcpStream,
     max_payload: usize,
+    on: impl FnMut(Sent, &mut TcpStream) -> io::Result<()>,
+) -> io::Result<()> {
+    serve_after(&info(max_payload), stream, on)
+}
+
+/// The same with a greeting of one's own.
+pub(crate) fn serve_after(
+    greeting: &str,
+    stream: TcpStream,
     mut on: impl FnMut(Sent, &mut TcpStream) -> io::Result<()>,
 ) -> io::Result<()> {
     let mut to = stream.try_clone()?;
-    to.write_all(info(max_payload).as_bytes())?;
+    to.write_all(greeting.as_bytes())?;
     let mut from = BufReader::with_capacity(1 << 16, stream);
     loop {
         match read_operation(&mut from)? {
