@@ -10,7 +10,7 @@ use croupier_protocol::ServerError;
 
 use super::{Link, LinkStatus, pool::ServerId, session::SessionEnd};
 use crate::{
-    Event, Fates, LinkEnd, RequestError,
+    Event, Fates, LinkEnd,
     config::ServerAddress,
     events::shown,
     stats::{add, store},
