@@ -1,6 +1,7 @@
 //! Each example runs against real servers and does what its first lines say.
 
 use std::{
+    fs,
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
     path::PathBuf,
@@ -85,6 +86,42 @@ fn a_web_service_publishes_and_asks_through_its_node() {
     assert!(example.rest().ends_with("drained\n"));
 }
 
+#[test]
+fn a_key_opens_an_encrypted_server() {
+    let folder = tempfile::TempDir::new().expect("a folder");
+    let file = |name: &str| folder.path().join(name).to_str().expect("a path in UTF-8").to_owned();
+    let names = ["127.0.0.1".to_owned(), "localhost".to_owned()];
+    let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
+    fs::write(file("server.pem"), made.cert.pem()).expect("written");
+    fs::write(file("server.key"), made.signing_key.serialize_pem()).expect("written");
+    let key = nkeys::KeyPair::new_user();
+    fs::write(file("app.nk"), key.seed().expect("it was made with its seed")).expect("written");
+    let config = format!(
+        "tls {{ cert_file: {:?}, key_file: {:?}, timeout: 20 }}\nauthorization {{ users: [ {{ nkey: {:?} }} ] }}\n",
+        file("server.pem"),
+        file("server.key"),
+        key.public_key()
+    );
+    let servers = LocalCluster::with_config(1, 1, config).expect("a nats-server");
+    let said = output("tls_nkey", &[&servers.servers(0)[0], &file("server.pem"), &file("app.nk")]);
+    assert_eq!(said, "whispers: nobody else can read this\n");
+}
+
+#[test]
+fn a_node_can_be_watched() {
+    let (_servers, server) = server();
+    let mut example = Running::start("metrics", &[&server, "127.0.0.1:0"]);
+    let listening = example.until("listening on ");
+    let address = listening.trim_start_matches("listening on ").trim();
+    let asked = Instant::now();
+    while !ask(address, "GET", "/readyz", "").starts_with("HTTP/1.1 200") {
+        assert!(asked.elapsed() < GUARD, "it is never ready");
+    }
+    let metrics = ask(address, "GET", "/metrics", "");
+    assert!(metrics.starts_with("HTTP/1.1 200") && metrics.ends_with("# EOF\n"), "{metrics}");
+    assert!(ask(address, "GET", "/statusz", "").contains("\"clusters\""));
+}
+
 fn server() -> (LocalCluster, String) {
     let servers = LocalCluster::start(1).expect("a nats-server");
     let server = servers.servers(0).remove(0);
@@ -164,11 +201,15 @@ fn example(name: &str) -> PathBuf {
 }
 
 fn post(address: &str, path: &str, body: &str) -> String {
+    ask(address, "POST", path, body)
+}
+
+fn ask(address: &str, method: &str, path: &str, body: &str) -> String {
     let mut stream = TcpStream::connect(address).expect("connected");
     stream.set_read_timeout(Some(GUARD)).expect("a timeout");
     let length = body.len();
     let request = format!(
-        "POST {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+        "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
     );
     stream.write_all(request.as_bytes()).expect("written");
     let mut answer = String::new();
