@@ -99,7 +99,7 @@ fn a_link_leaves_a_lame_duck_under_load_with_nothing_in_doubt_and_nothing_lost()
     let stop = Arc::new(AtomicBool::new(false));
     let published = publish_numbers(&node, &["own"], &stop);
     let peer_published = guarded(async {
-        let peer = peer(&[second.clone()]).await;
+        let peer = peer(std::slice::from_ref(&second)).await;
         let mut sent = 0_u64;
         // A PONG says nothing about the other server: the first delivery does.
         while numbers(&theirs).is_empty() {

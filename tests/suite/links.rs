@@ -190,7 +190,7 @@ fn a_forbidden_subject_leaves_the_others_alone() {
     );
     let node = TestNode::start(
         configured(croupier::Node::builder().cluster("c1", [server.url()]), |config| {
-            config.shards.pin = false
+            config.shards.pin = false;
         }),
         1,
     );
@@ -230,7 +230,7 @@ fn a_server_that_closes_without_a_word_leaves_what_was_written_in_doubt() {
     });
     let node = TestNode::start(
         configured(croupier::Node::builder().cluster("c1", [server.url()]), |config| {
-            config.shards.pin = false
+            config.shards.pin = false;
         }),
         1,
     );
