@@ -25,6 +25,11 @@ impl Page<'_> {
         unit: &'static str,
         samples: impl IntoIterator<Item = (Labels<'a, N>, u64)>,
     ) -> Result<(), Error> {
+        // Some parsers take a family without samples for the beginning of the next.
+        let mut samples = samples.into_iter().peekable();
+        if samples.peek().is_none() {
+            return Ok(());
+        }
         let unit = unit_of(unit);
         let mut family = self.0.encode_descriptor(name, help, unit.as_ref(), MetricType::Counter)?;
         for (labels, value) in samples {
@@ -40,6 +45,11 @@ impl Page<'_> {
         unit: &'static str,
         samples: impl IntoIterator<Item = (Labels<'a, N>, f64)>,
     ) -> Result<(), Error> {
+        // Some parsers take a family without samples for the beginning of the next.
+        let mut samples = samples.into_iter().peekable();
+        if samples.peek().is_none() {
+            return Ok(());
+        }
         let unit = unit_of(unit);
         let mut family = self.0.encode_descriptor(name, help, unit.as_ref(), MetricType::Gauge)?;
         for (labels, value) in samples {
@@ -398,13 +408,13 @@ fn process_families(page: &mut Page<'_>) -> Result<(), Error> {
         one(usage.open_files_limit),
     )?;
     page.gauge("process_threads", "Threads of the process", "", one(usage.threads))?;
-    let mut family = page.0.encode_descriptor(
-        "process_cpu",
-        "Time of processors that the process has used",
-        Some(&Unit::Seconds),
-        MetricType::Counter,
-    )?;
     if let Some(seconds) = usage.cpu_seconds {
+        let mut family = page.0.encode_descriptor(
+            "process_cpu",
+            "Time of processors that the process has used",
+            Some(&Unit::Seconds),
+            MetricType::Counter,
+        )?;
         family.encode_counter::<NoLabelSet, _, u64>(&seconds, None)?;
     }
     Ok(())
