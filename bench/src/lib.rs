@@ -12,6 +12,7 @@ pub mod error;
 pub mod figure;
 pub mod inbound;
 pub mod nats_server;
+pub mod output;
 pub mod receiving;
 pub mod registry;
 pub mod report;

@@ -8,10 +8,8 @@ use crate::{alone, counting::held_bytes};
 
 /// Subscriptions of one node at one time.
 const SUBSCRIPTIONS: usize = 100_000;
-/// Subscriptions that come and go in every run.
-const CYCLES: usize = 100_000;
-/// The same for the command.
-const CYCLES_ALL: usize = 1_000_000;
+/// Subscriptions that come and go.
+const CYCLES: usize = 1_000_000;
 /// Cycles between two barriers, so that the server is never far behind.
 const BATCH: usize = 1000;
 /// Memory that may be left of a hundred thousand: some buffer that was larger this time.
@@ -76,26 +74,15 @@ fn a_hundred_thousand_subscriptions_of_a_node_work_and_leave_nothing() {
 }
 
 #[test]
-fn subscriptions_that_come_and_go_leave_nothing() {
-    come_and_go(CYCLES);
-}
-
-/// `cargo test -p croupier-tests --test allocations -- --ignored a_million --nocapture`
-#[test]
-#[ignore = "takes some ten seconds"]
 fn a_million_subscriptions_that_come_and_go_leave_nothing() {
-    come_and_go(CYCLES_ALL);
-}
-
-fn come_and_go(cycles: usize) {
     let _alone = alone();
     let servers = LocalCluster::start(1).unwrap();
     on_one_shard(&servers, async move |shard: Shard| {
         cycle(&shard, 10 * BATCH).await;
         let (begun, before) = (Instant::now(), held_bytes());
-        cycle(&shard, cycles).await;
+        cycle(&shard, CYCLES).await;
         let grown = held_bytes() - before;
-        println!("{cycles} subscriptions came and went in {:?}: {grown} bytes more", begun.elapsed());
+        println!("{CYCLES} subscriptions came and went in {:?}: {grown} bytes more", begun.elapsed());
         assert!(grown.abs() < SLACK_BYTES, "{grown} bytes more");
         let mut one = shard.subscribe("cycle.1").await.unwrap();
         shard.publish("cycle.1", "x").unwrap();

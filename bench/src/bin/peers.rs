@@ -1,16 +1,17 @@
 //! `peers`: Croupier and async-nats side by side, CPU time per message.
 
+use std::env;
 use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
-use std::{env, fs, io};
 
 use croupier_bench::croupier_client::nats_server_binary;
 use croupier_bench::error::BenchError;
 use croupier_bench::figure::{Figure, Via};
 use croupier_bench::nats_server::NatsServer;
+use croupier_bench::output;
 use croupier_bench::receiving::Length;
-use croupier_bench::report::{HEADING, Row};
+use croupier_bench::report::HEADING;
 use croupier_bench::side_by_side::{Comparison, OtherEnd};
 use croupier_bench::worker::{self, Assignment, Client, WORKER_COMMAND};
 use lexopt::{Arg, Parser, ValueExt};
@@ -176,10 +177,8 @@ fn measure(options: &Options) -> Result<(), BenchError> {
     }
     // A server that is missing is better known before the minutes that the stub takes.
     let other_ends = options.ways.iter().map(other_end).collect::<Result<Vec<_>, _>>()?;
-    // Standard output belongs to the JSON if that is where it goes.
-    let json_to_stdout = options.json.as_deref() == Some("-");
-    let mut table: Box<dyn Write> =
-        if json_to_stdout { Box::new(io::stderr()) } else { Box::new(io::stdout()) };
+    let json = options.json.as_deref();
+    let mut table = output::table(json);
     let print = BenchError::io;
     writeln!(table, "{HEADING}").map_err(print("print the table"))?;
     let mut rows = Vec::new();
@@ -190,13 +189,7 @@ fn measure(options: &Options) -> Result<(), BenchError> {
             rows.push(row);
         }
     }
-    match options.json.as_deref() {
-        None => Ok(()),
-        Some("-") => write_json(&rows, io::stdout().lock()).map_err(print("print the JSON")),
-        Some(file) => fs::File::create(file)
-            .and_then(|file| write_json(&rows, file))
-            .map_err(print("write the JSON file")),
-    }
+    output::write_rows(&rows, json)
 }
 
 fn other_end(via: &Via) -> Result<OtherEnd, BenchError> {
@@ -204,11 +197,6 @@ fn other_end(via: &Via) -> Result<OtherEnd, BenchError> {
         Via::Stub => OtherEnd::Stub,
         Via::Server => OtherEnd::Server(NatsServer::start(&nats_server_binary()?)?),
     })
-}
-
-fn write_json(rows: &[Row], mut output: impl Write) -> io::Result<()> {
-    serde_json::to_writer_pretty(&mut output, rows)?;
-    writeln!(output)
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! `registry_figures`: what the registry takes of memory, bytes and CPU time, on nodes in memory.
 
+use std::env;
 use std::io::Write;
 use std::process::ExitCode;
-use std::{env, fs, io};
 
 use croupier_bench::error::BenchError;
+use croupier_bench::output;
 use croupier_bench::registry::allocation::CountingAllocator;
 use croupier_bench::registry::figures::{Figure, HEADING, Row};
 use lexopt::{Arg, Parser, ValueExt};
@@ -103,10 +104,8 @@ fn measure(options: &Options) -> Result<(), BenchError> {
     if cfg!(debug_assertions) {
         eprintln!("registry_figures: this is a debug build; its times say nothing");
     }
-    // Standard output belongs to the JSON if that is where it goes.
-    let json_to_stdout = options.json.as_deref() == Some("-");
-    let mut table: Box<dyn Write> =
-        if json_to_stdout { Box::new(io::stderr()) } else { Box::new(io::stdout()) };
+    let json = options.json.as_deref();
+    let mut table = output::table(json);
     writeln!(table, "{HEADING}").map_err(BenchError::io("print the table"))?;
     let mut rows: Vec<Row> = Vec::new();
     for figure in &options.figures {
@@ -118,18 +117,7 @@ fn measure(options: &Options) -> Result<(), BenchError> {
         })?;
         printed.map_err(BenchError::io("print the table"))?;
     }
-    match options.json.as_deref() {
-        None => Ok(()),
-        Some("-") => write_json(&rows, io::stdout().lock()).map_err(BenchError::io("print the JSON")),
-        Some(file) => fs::File::create(file)
-            .and_then(|file| write_json(&rows, file))
-            .map_err(BenchError::io("write the JSON file")),
-    }
-}
-
-fn write_json(rows: &[Row], mut output: impl Write) -> io::Result<()> {
-    serde_json::to_writer_pretty(&mut output, rows)?;
-    writeln!(output)
+    output::write_rows(&rows, json)
 }
 
 #[cfg(test)]

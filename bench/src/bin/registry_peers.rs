@@ -1,10 +1,11 @@
 //! `registry_peers`: how long a change takes until every node has it, beside chitchat.
 
+use std::env;
 use std::io::Write;
 use std::process::ExitCode;
-use std::{env, fs, io};
 
 use croupier_bench::error::BenchError;
+use croupier_bench::output;
 use croupier_bench::registry::convergence::{Assignment, NODES_MAX, Side};
 use croupier_bench::registry::side_by_side::{HEADING, Row, WORKER_COMMAND, compare, work};
 use lexopt::{Arg, Parser, ValueExt};
@@ -155,10 +156,8 @@ fn measure(options: &Options) -> Result<(), BenchError> {
     if cfg!(debug_assertions) {
         eprintln!("registry_peers: this is a debug build; its figures say nothing");
     }
-    // Standard output belongs to the JSON if that is where it goes.
-    let json_to_stdout = options.json.as_deref() == Some("-");
-    let mut table: Box<dyn Write> =
-        if json_to_stdout { Box::new(io::stderr()) } else { Box::new(io::stdout()) };
+    let json = options.json.as_deref();
+    let mut table = output::table(json);
     let print = BenchError::io;
     writeln!(table, "{HEADING}").map_err(print("print the table"))?;
     let mut rows: Vec<Row> = Vec::new();
@@ -170,18 +169,7 @@ fn measure(options: &Options) -> Result<(), BenchError> {
             rows.push(row);
         }
     }
-    match options.json.as_deref() {
-        None => Ok(()),
-        Some("-") => write_json(&rows, io::stdout().lock()).map_err(print("print the JSON")),
-        Some(file) => fs::File::create(file)
-            .and_then(|file| write_json(&rows, file))
-            .map_err(print("write the JSON file")),
-    }
-}
-
-fn write_json(rows: &[Row], mut output: impl Write) -> io::Result<()> {
-    serde_json::to_writer_pretty(&mut output, rows)?;
-    writeln!(output)
+    output::write_rows(&rows, json)
 }
 
 #[cfg(test)]

@@ -66,16 +66,7 @@ mod tests {
                            Romulus killing Remus (too old!! kernel should be at least 5.8)";
 
     fn findings(io_uring: IoUringFinding) -> Findings {
-        Findings {
-            io_uring,
-            io_uring_disabled: Some(0),
-            kernel: Some(KernelVersion { major: 6, minor: 1 }),
-            locked_bytes_limit: 1 << 20,
-            locked_bytes_unaccounted: false,
-            cpus: vec![0, 1],
-            open_files_limit: 100,
-            open_files: 10,
-        }
+        Findings { io_uring, locked_bytes_limit: 1 << 20, open_files_limit: 100, ..Findings::healthy() }
     }
 
     #[test]

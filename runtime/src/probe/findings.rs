@@ -26,6 +26,23 @@ pub struct Findings {
     pub open_files: u64,
 }
 
+#[cfg(test)]
+impl Findings {
+    /// Those of a machine on which nothing is in the way.
+    pub(super) fn healthy() -> Self {
+        Findings {
+            io_uring: IoUringFinding::Works,
+            io_uring_disabled: Some(0),
+            kernel: Some(KernelVersion { major: 6, minor: 1 }),
+            locked_bytes_limit: 8 << 20,
+            locked_bytes_unaccounted: false,
+            cpus: vec![0, 1, 2, 3],
+            open_files_limit: 1024,
+            open_files: 10,
+        }
+    }
+}
+
 /// The answer to `io_uring_setup`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IoUringFinding {

@@ -99,19 +99,6 @@ fn locked_bytes_counted(demand: &Demand) -> u64 {
 mod tests {
     use super::{super::KernelVersion, *};
 
-    fn healthy() -> Findings {
-        Findings {
-            io_uring: IoUringFinding::Works,
-            io_uring_disabled: Some(0),
-            kernel: Some(KernelVersion { major: 6, minor: 1 }),
-            locked_bytes_limit: 8 << 20,
-            locked_bytes_unaccounted: false,
-            cpus: vec![0, 1, 2, 3],
-            open_files_limit: 1024,
-            open_files: 10,
-        }
-    }
-
     fn demand() -> Demand {
         Demand { shards: 2, pinned: true, ring_depth: 128, io_memory_bytes: 65_536, sockets: 6 }
     }
@@ -122,7 +109,7 @@ mod tests {
 
     #[test]
     fn a_healthy_machine_has_no_obstacle() {
-        assert_eq!(healthy().judge(&demand()), []);
+        assert_eq!(Findings::healthy().judge(&demand()), []);
     }
 
     #[test]
@@ -131,7 +118,7 @@ mod tests {
         let kernel = |major, minor| Some(KernelVersion { major, minor });
         let locked = |limit_bytes| E::LockedMemory { needed_bytes: 2 * ((512 + 64) << 10), limit_bytes };
         let files = |limit| E::OpenFiles { needed: 10 + 32 + 32 + 6, limit };
-        let h = healthy;
+        let h = Findings::healthy;
         let table: Vec<(Findings, Vec<ProbeError>)> = vec![
             (
                 Findings { io_uring: fails(libc::EPERM), io_uring_disabled: Some(2), ..h() },
@@ -202,7 +189,7 @@ mod tests {
     #[test]
     fn many_executors_need_more_than_the_minimum_unless_uncounted() {
         let demand = Demand { shards: 40, ..demand() };
-        let findings = Findings { cpus: (0..64).collect(), ..healthy() };
+        let findings = Findings { cpus: (0..64).collect(), ..Findings::healthy() };
         let error = ProbeError::LockedMemory { needed_bytes: 40 * (576 << 10), limit_bytes: 8 << 20 };
         assert_eq!(findings.judge(&demand), [error]);
         let findings = Findings { locked_bytes_unaccounted: true, ..findings };
@@ -211,7 +198,7 @@ mod tests {
 
     #[test]
     fn the_advice_names_the_amount_and_every_place_to_raise_it() {
-        let shown = healthy().locked_memory(&demand()).to_string();
+        let shown = Findings::healthy().locked_memory(&demand()).to_string();
         for part in [
             "need 1152 KiB",
             "is 8192 KiB",
@@ -221,7 +208,7 @@ mod tests {
         ] {
             assert!(shown.contains(part), "{part}: {shown}");
         }
-        let shown = healthy().open_files(&demand()).to_string();
+        let shown = Findings::healthy().open_files(&demand()).to_string();
         for part in ["about 80", "ulimit -n 80", "LimitNOFILE=80", "nofile=80:80"] {
             assert!(shown.contains(part), "{part}: {shown}");
         }
@@ -237,6 +224,6 @@ mod tests {
     #[test]
     fn absurd_demands_do_not_overflow() {
         let demand = Demand { shards: usize::MAX, sockets: usize::MAX, ..demand() };
-        assert_eq!(healthy().judge(&demand).len(), 3);
+        assert_eq!(Findings::healthy().judge(&demand).len(), 3);
     }
 }
