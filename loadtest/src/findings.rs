@@ -9,6 +9,7 @@ use crate::report::{
     ArgumentsReport, ClusterReport, ConnectionsReport, CountsReport, CpuReport, LatencyReport, Percentiles,
     RateReport, Report, SCHEMA, command_line, rounded,
 };
+use crate::results::SeriesReport;
 use crate::surroundings::Surroundings;
 use crate::verdict::{Circumstances, Evidence};
 use crate::worker::{Assignment, Outcome};
@@ -74,6 +75,11 @@ impl Findings<'_> {
             },
             clusters: clusters_report(&self.assignment.clusters, &recorder, &topics_by_cluster),
             connections,
+            series: SeriesReport::of(
+                &recorder.series,
+                self.assignment.schedule.measured_from_nanos(),
+                self.assignment.clusters.iter().map(ToString::to_string).collect(),
+            ),
             arguments: self.arguments(),
             surroundings,
         }

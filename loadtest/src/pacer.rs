@@ -223,7 +223,8 @@ mod tests {
         let rate = Rate::parse(rate).expect("a rate");
         let schedule = Schedule::new(rate, Duration::ZERO, Duration::from_millis(duration_ms));
         let size = Size { smallest_bytes: 64, largest_bytes: 96 };
-        let recorder = Recorder::new(Window { from_nanos: 0, early_until_nanos: 1 }, 1);
+        let recorder =
+            Recorder::new(Window { from_nanos: 0, early_until_nanos: 1, until_nanos: 1_000_000_000 }, 1);
         Pacer::new(11, 0, Traffic::new(5, TOPICS, size), schedule.of_shard(0, 1), recorder)
     }
 

@@ -1,15 +1,18 @@
 //! What one shard saw: counts and latency histograms, merged over the shards when the run has ended.
 
 use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
 
 use crate::checker::Arrival;
+use crate::series::Series;
+use crate::sparse;
 
 /// The messages of one phase of the run.
 ///
 /// `delivered` counts distinct messages that arrived intact, so `sent` is `delivered` plus
 /// `lost`. A message that arrives damaged is among the corrupt ones, and its original
 /// among the lost.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Counts {
     pub(crate) sent: u64,
     pub(crate) delivered: u64,
@@ -19,17 +22,21 @@ pub(crate) struct Counts {
 }
 
 /// Everything that one shard records, or after [`merge`](Self::merge) the whole run.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Recorder {
     pub(crate) warmup: Counts,
     pub(crate) measured: Counts,
     /// From the intended send to the delivery, in nanoseconds: the first quarter of the measured
     /// time, and the rest. Two, so that a run that is still settling can be told from a steady one.
+    #[serde(with = "sparse")]
     early: Histogram<u64>,
+    #[serde(with = "sparse")]
     late: Histogram<u64>,
     /// From the intended to the actual send: the generator's own lateness.
+    #[serde(with = "sparse")]
     pub(crate) lag: Histogram<u64>,
     /// From the actual send to the delivery.
+    #[serde(with = "sparse")]
     pub(crate) wire: Histogram<u64>,
     /// Intact, distinct messages of the measured phase, by cluster.
     pub(crate) delivered_by_cluster: Vec<u64>,
@@ -37,16 +44,20 @@ pub(crate) struct Recorder {
     pub(crate) busy: u64,
     /// When the last message that counts was sent, on the run's clock.
     pub(crate) last_sent_nanos: u64,
+    /// The whole run in intervals.
+    pub(crate) series: Series,
     window: Window,
 }
 
 /// When the measured phase starts and how it is divided, on the run's clock.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Window {
     /// The first message that counts is intended at this time.
     pub(crate) from_nanos: u64,
     /// Where the first quarter of the measured phase ends.
     pub(crate) early_until_nanos: u64,
+    /// Where the schedule ends.
+    pub(crate) until_nanos: u64,
 }
 
 /// A message as it was received.
@@ -60,7 +71,7 @@ pub(crate) struct Delivery {
 }
 
 /// Latencies above this are recorded as this: no run lasts so long.
-const LATENCY_NANOS_MAX: u64 = 3_600_000_000_000;
+pub(crate) const LATENCY_NANOS_MAX: u64 = 3_600_000_000_000;
 
 /// Values keep three digits: an error below 0.1 %.
 const SIGNIFICANT_DIGITS: u8 = 3;
@@ -109,12 +120,14 @@ impl Recorder {
             delivered_by_cluster: vec![0; clusters],
             busy: 0,
             last_sent_nanos: 0,
+            series: Series::new(window, clusters),
             window,
         }
     }
 
     /// A message left for its cluster.
     pub(crate) fn sent(&mut self, intended_nanos: u64, actual_nanos: u64) {
+        self.series.sent(intended_nanos);
         if intended_nanos < self.window.from_nanos {
             self.warmup.sent += 1;
             return;
@@ -127,6 +140,9 @@ impl Recorder {
     /// A message arrived intact.
     pub(crate) fn delivered(&mut self, delivery: Delivery) {
         let Delivery { arrival, cluster, intended_nanos, actual_nanos, delivered_nanos } = delivery;
+        if arrival != Arrival::Duplicate {
+            self.series.delivered(intended_nanos, delivered_nanos, cluster);
+        }
         if intended_nanos < self.window.from_nanos {
             self.warmup.arrived(arrival);
             return;
@@ -168,6 +184,7 @@ impl Recorder {
         }
         self.busy += other.busy;
         self.last_sent_nanos = self.last_sent_nanos.max(other.last_sent_nanos);
+        self.series.merge(&other.series);
     }
 
     /// From the intended send to the delivery, over the whole measured phase.
@@ -208,7 +225,7 @@ pub(crate) fn merge(ours: &mut Histogram<u64>, theirs: &Histogram<u64>) {
 mod tests {
     use super::*;
 
-    const WINDOW: Window = Window { from_nanos: 1_000, early_until_nanos: 2_000 };
+    const WINDOW: Window = Window { from_nanos: 1_000, early_until_nanos: 2_000, until_nanos: 5_000 };
 
     fn delivery(arrival: Arrival, intended_nanos: u64, cluster: usize) -> Delivery {
         Delivery {
@@ -271,13 +288,15 @@ mod tests {
                 }
             }
         }
-        a.merge(&b);
+        let text = serde_json::to_string(&b).expect("a recorder is serialisable");
+        a.merge(&serde_json::from_str(&text).expect("and readable in another process"));
         assert_eq!((a.warmup, a.measured), (whole.warmup, whole.measured));
         assert_eq!(a.e2e(), whole.e2e());
         assert_eq!((&a.lag, &a.wire), (&whole.lag, &whole.wire));
         assert_eq!(a.delivered_by_cluster, whole.delivered_by_cluster);
         assert_eq!((a.busy, a.last_sent_nanos), (whole.busy, whole.last_sent_nanos));
         assert_eq!(a.e2e_medians(), whole.e2e_medians());
+        assert_eq!(a.series, whole.series);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::recorder::Counts;
+use crate::results::SeriesReport;
 use crate::surroundings::Surroundings;
 use crate::verdict::Verdict;
 
@@ -27,6 +28,7 @@ pub(crate) struct Report {
     pub(crate) cpu_us_per_message: CpuReport,
     pub(crate) clusters: Vec<ClusterReport>,
     pub(crate) connections: ConnectionsReport,
+    pub(crate) series: SeriesReport,
     pub(crate) arguments: ArgumentsReport,
     pub(crate) surroundings: Surroundings,
 }
@@ -251,6 +253,7 @@ pub(crate) mod tests {
             cpu_us_per_message: CpuReport { client: 6.25, servers: 12.5 },
             clusters: vec![cluster("c1", 0.5), cluster("c2", 0.5)],
             connections: ConnectionsReport::default(),
+            series: SeriesReport::default(),
             arguments: ArgumentsReport {
                 command_line: Vec::new(),
                 rate: 20_000,

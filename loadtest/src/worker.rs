@@ -74,8 +74,9 @@ impl Assignment {
     /// The measured phase, on the run's clock.
     pub(crate) fn window(&self) -> Window {
         let from_nanos = self.schedule.measured_from_nanos();
-        let quarter = (self.schedule.end_nanos() - from_nanos) / 4;
-        Window { from_nanos, early_until_nanos: from_nanos + quarter }
+        let until_nanos = self.schedule.end_nanos();
+        let quarter = (until_nanos - from_nanos) / 4;
+        Window { from_nanos, early_until_nanos: from_nanos + quarter, until_nanos }
     }
 
     fn routes(&self, shard: &Shard) -> Result<Vec<Route>, WorkerError> {
@@ -124,6 +125,7 @@ pub(crate) async fn work(
     drop(guards);
     let mut recorder = receiver.take_recorder();
     recorder.merge(publisher.recorder());
+    recorder.series.label(shard.id());
     Ok(Outcome { recorder, unsent: publisher.unsent(), topics_by_cluster, stats })
 }
 
