@@ -8,7 +8,7 @@ use croupier::config::{Config, ConfigError, Cpus, Loaded, Sources};
 use croupier::probe;
 use lexopt::{Arg, Parser, ValueExt};
 
-use crate::cli::{Command, UsageError, option_name, unknown_word};
+use crate::cli::{Command, OptionRow, UsageError, option_name, unknown_word};
 use crate::console::Console;
 
 /// What of the configuration is asked for.
@@ -40,6 +40,33 @@ impl GivenSources {
 const CONFIGURATION: u8 = 78;
 
 const COMMANDS: &str = "show, schema";
+
+/// The words that `--help` explains.
+pub(crate) const WORDS: &[OptionRow] = &[
+    OptionRow::new(
+        "check",
+        "",
+        "whether a node can run so: every mistake with its place and remedy, and\nwhether the files that are named can be read",
+        "",
+    ),
+    OptionRow::new(
+        "config show",
+        "",
+        "what the file, the environment and --set come to, defaults included",
+        "",
+    ),
+    OptionRow::new("config schema", "", "the JSON Schema of node.toml, for editors", ""),
+];
+
+pub(crate) const ROWS: &[OptionRow] = &[
+    OptionRow::new(
+        "--set",
+        "KEY=VALUE",
+        "over the file and the environment: registry.heartbeat=50ms,\nclusters.c1.weight=2; may be repeated",
+        "",
+    ),
+    OptionRow::new("--origin", "", "where each setting comes from", ""),
+];
 
 /// Reads what stands after `croupier config`.
 pub(crate) fn parse(parser: &mut Parser) -> Result<Command, UsageError> {
@@ -206,7 +233,7 @@ mod tests {
             ("config show a b", "one file"),
             ("check", "croupier check node.toml"),
             ("check n.toml --rate 5", "no option of check"),
-            ("run --set a=1", "no option of pubsub"),
+            ("run --set a=1", "no option of run"),
         ] {
             let shown = parse_line(line).expect_err(line).to_string();
             assert!(shown.contains(part), "{line}: {shown}");

@@ -59,22 +59,22 @@ const INVALID: u8 = 97;
 
 fn main() -> ExitCode {
     match cli::parse(std::env::args_os().skip(1)) {
-        Ok(Command::Help) => Console::Stdout.write(cli::HELP),
+        Ok(Command::Help) => Console::Stdout.write(cli::help()),
         Ok(Command::Version) => Console::Stdout.line(concat!("croupier ", env!("CARGO_PKG_VERSION"))),
         Ok(Command::RunPubsub(options)) => {
-            return run(options.json.as_ref(), |console, interrupt| {
+            return run(options.output.json.as_ref(), |console, interrupt| {
                 let report = scenario::run(&options, console, interrupt)?;
                 Ok((Summary(&report).to_string(), report.verdict.clone(), report))
             });
         }
         Ok(Command::RunRegistry(options)) => {
-            return run(options.json.as_ref(), |console, interrupt| {
+            return run(options.output.json.as_ref(), |console, interrupt| {
                 let report = registry::run(&options, console, interrupt)?;
                 Ok((report.to_string(), report.verdict.clone(), report))
             });
         }
         Ok(Command::RunCalls(options)) => {
-            return run(options.json.as_ref(), |console, interrupt| {
+            return run(options.output.json.as_ref(), |console, interrupt| {
                 let report = calls::run(&options, console, interrupt)?;
                 Ok((report.to_string(), report.verdict.clone(), report))
             });

@@ -9,6 +9,7 @@ use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::cli::OptionRow;
 use crate::console::Console;
 use client::{Client, ClientError};
 use rates::Rates;
@@ -23,6 +24,15 @@ pub(crate) struct TopOptions {
     /// Between two looks.
     pub(crate) interval: Duration,
 }
+
+/// The words that `--help` explains.
+pub(crate) const WORDS: &[OptionRow] =
+    &[OptionRow::new("ADDRESS", "", "its node.admin_listen", "127.0.0.1:9464")];
+
+pub(crate) const ROWS: &[OptionRow] = &[
+    OptionRow::new("--once", "", "one page of plain text, as without a terminal", ""),
+    OptionRow::new("--interval", "TIME", "between two looks", "1s"),
+];
 
 impl Default for TopOptions {
     fn default() -> Self {

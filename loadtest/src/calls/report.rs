@@ -9,7 +9,7 @@ use super::judge::{CallCounts, Judgement};
 use super::protocol::{Counted, node_name};
 use crate::cpu::CpuTimes;
 use crate::fault::{Act, Fault};
-use crate::options::{CallsOptions, Options};
+use crate::options::CallsOptions;
 use crate::quantity::grouped;
 use crate::recorder::histogram;
 use crate::report::{CpuReport, Percentiles, SCHEMA, command_line, rounded};

@@ -11,7 +11,7 @@ use super::faults::FaultReport;
 use super::protocol::Traffic;
 use super::seconds;
 use crate::cpu::CpuTimes;
-use crate::options::{Options, RegistryOptions};
+use crate::options::RegistryOptions;
 use crate::quantity::grouped;
 use crate::recorder::histogram;
 use crate::report::{CpuReport, Percentiles, SCHEMA, command_line, rounded};

@@ -1,0 +1,63 @@
+//! `croupier run`: the scenario, and its options, which may stand before its name.
+
+use std::ffi::OsString;
+
+use lexopt::{Arg, Parser, ValueExt};
+
+use super::error::{UsageError, unknown_word};
+use super::nearest::option_name;
+use super::{Command, help::OptionRow};
+use crate::options::{CallsOptions, Options, OutputOptions, RegistryOptions, RunOptions, row_of};
+
+const SCENARIOS: &str = "pubsub, registry, calls";
+
+/// An option with its value, which is empty for one that takes none.
+type Given = (OptionRow, OsString);
+
+/// Reads what stands after `croupier run`.
+pub(super) fn parse(parser: &mut Parser) -> Result<Command, UsageError> {
+    let mut scenario = None;
+    let mut given: Vec<Given> = Vec::new();
+    while let Some(argument) = parser.next()? {
+        if let Arg::Value(word) = argument {
+            let known = [RunOptions::SCENARIO, RegistryOptions::SCENARIO, CallsOptions::SCENARIO];
+            let found = known.into_iter().find(|known| word == *known).filter(|_| scenario.is_none());
+            scenario = Some(found.ok_or_else(|| unknown_word("scenario", &word, SCENARIOS))?);
+            continue;
+        }
+        match option_name(&argument)? {
+            "--help" => return Ok(Command::Help),
+            "--version" => return Ok(Command::Version),
+            option => {
+                let row = row_of(option).ok_or(UsageError::OtherScenario { option, scenario: "run" })?;
+                let value = if row.value.is_empty() { OsString::new() } else { parser.value()? };
+                given.push((row, value));
+            }
+        }
+    }
+    match scenario {
+        Some(RegistryOptions::SCENARIO) => {
+            Ok(Command::RunRegistry(options(RegistryOptions::default(), given)?))
+        }
+        Some(CallsOptions::SCENARIO) => Ok(Command::RunCalls(options(CallsOptions::default(), given)?)),
+        _ => Ok(Command::RunPubsub(options(RunOptions::default(), given)?)),
+    }
+}
+
+fn options<O: Options>(mut options: O, given: Vec<Given>) -> Result<O, UsageError> {
+    for (row, value) in given {
+        let option = row.name;
+        if OutputOptions::knows(option) {
+            options.output_mut().set(option, value)?;
+            continue;
+        }
+        if !options.knows(option) {
+            return Err(UsageError::OtherScenario { option, scenario: options.scenario() });
+        }
+        let given = value.string()?;
+        let set = options.set(option, &given);
+        set.map_err(|reason| UsageError::BadValue { option, given, reason })?;
+    }
+    options.complete().map_err(|(option, given, reason)| UsageError::BadValue { option, given, reason })?;
+    Ok(options)
+}

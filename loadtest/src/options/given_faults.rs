@@ -1,0 +1,41 @@
+//! Faults as they were written: which nodes there are is known only when all options are.
+
+use super::{AtFault, QuantityError};
+use crate::fault::Fault;
+
+/// What `--fault` was given.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct GivenFaults {
+    texts: Vec<String>,
+    are_none: bool,
+}
+
+/// Each takes its seconds, one after the other.
+const FAULTS_MAX: usize = 100;
+
+impl GivenFaults {
+    pub(super) fn add(&mut self, given: &str) -> Result<(), QuantityError> {
+        if given == "none" {
+            self.are_none = true;
+            return Ok(());
+        }
+        if self.texts.len() >= FAULTS_MAX {
+            return Err(QuantityError::OutOfRange { least: "0".to_owned(), most: FAULTS_MAX.to_string() });
+        }
+        self.texts.push(given.to_owned());
+        Ok(())
+    }
+
+    /// In the order of their times; none when nothing was given.
+    pub(super) fn read(&self, letter: char, nodes: usize) -> Result<Option<Vec<Fault>>, AtFault> {
+        if self.texts.is_empty() {
+            return Ok(self.are_none.then(Vec::new));
+        }
+        let read = |text: &String| {
+            Fault::parse(text, letter, nodes).map_err(|error| ("--fault", text.clone(), error))
+        };
+        let mut faults = self.texts.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        faults.sort_by_key(|fault| fault.at);
+        Ok(Some(faults))
+    }
+}
