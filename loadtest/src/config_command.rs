@@ -9,6 +9,7 @@ use croupier::probe;
 use lexopt::{Arg, Parser, ValueExt};
 
 use crate::cli::{Command, OptionRow, UsageError, option_name, unknown_word};
+use crate::connect_check::ServersChecked;
 use crate::console::Console;
 
 /// What of the configuration is asked for.
@@ -18,8 +19,8 @@ pub(crate) enum ConfigCommand {
     Schema,
     /// The configuration that a node would have, with the origin of each setting if asked for.
     Show { sources: GivenSources, origins: bool },
-    /// Whether a node could run so.
-    Check { sources: GivenSources },
+    /// Whether a node could run so; if asked for, also whether its servers would have it.
+    Check { sources: GivenSources, connects: bool },
 }
 
 /// What the configuration is read from, beside the environment.
@@ -66,6 +67,12 @@ pub(crate) const ROWS: &[OptionRow] = &[
         "",
     ),
     OptionRow::new("--origin", "", "where each setting comes from", ""),
+    OptionRow::new(
+        "--connect",
+        "",
+        "check also dials every server, and leaves again: version, credentials,\nmax_payload, TLS and until when the certificates are good",
+        "",
+    ),
 ];
 
 /// Reads what stands after `croupier config`.
@@ -102,12 +109,14 @@ pub(crate) fn parse(parser: &mut Parser) -> Result<Command, UsageError> {
 /// Reads what stands after `croupier check`.
 pub(crate) fn parse_check(parser: &mut Parser) -> Result<Command, UsageError> {
     let mut sources = GivenSources::default();
+    let mut connects = false;
     while let Some(argument) = parser.next()? {
         match argument {
             Arg::Value(path) if sources.file.is_none() => sources.file = Some(path.into()),
             Arg::Value(word) => return Err(unknown_word("word", &word, "one file")),
             option => match option_name(&option)? {
                 "--set" => sources.assignments.push(parser.value()?.string()?),
+                "--connect" => connects = true,
                 _ => return answer_or_refuse(&option, "check"),
             },
         }
@@ -115,7 +124,7 @@ pub(crate) fn parse_check(parser: &mut Parser) -> Result<Command, UsageError> {
     if sources.file.is_none() {
         return Err(unknown_word("file", "".as_ref(), "croupier check node.toml"));
     }
-    Ok(Command::Config(ConfigCommand::Check { sources }))
+    Ok(Command::Config(ConfigCommand::Check { sources, connects }))
 }
 
 fn answer_or_refuse(option: &Arg<'_>, scenario: &'static str) -> Result<Command, UsageError> {
@@ -134,12 +143,12 @@ pub(crate) fn run(command: &ConfigCommand) -> ExitCode {
             Ok(loaded) => Console::Stdout.write(loaded.config.to_toml()),
             Err(error) => return refuse(&error),
         },
-        ConfigCommand::Check { sources } => return check(sources),
+        ConfigCommand::Check { sources, connects } => return check(sources, *connects),
     }
     ExitCode::SUCCESS
 }
 
-fn check(sources: &GivenSources) -> ExitCode {
+fn check(sources: &GivenSources, connects: bool) -> ExitCode {
     let config = match sources.load() {
         Ok(loaded) => loaded.config,
         Err(error) => return refuse(&error),
@@ -155,6 +164,17 @@ fn check(sources: &GivenSources) -> ExitCode {
     }
     if is_fatal {
         return ExitCode::from(CONFIGURATION);
+    }
+    if connects {
+        match ServersChecked::of(&config) {
+            Ok(checked) => {
+                Console::Stdout.write(&checked);
+                if let Some(verdict) = checked.obstacle() {
+                    return refuse(&verdict);
+                }
+            }
+            Err(error) => return refuse(&error),
+        }
     }
     Console::Stdout.line(summary(&config));
     ExitCode::SUCCESS
@@ -184,7 +204,8 @@ fn summary(config: &Config) -> String {
     )
 }
 
-fn count(number: usize, what: &str) -> String {
+pub(crate) fn count(number: impl TryInto<u64>, what: &str) -> String {
+    let number = number.try_into().unwrap_or(u64::MAX);
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
@@ -218,7 +239,11 @@ mod tests {
             ),
             (
                 "check n.toml --set a.b=1",
-                ConfigCommand::Check { sources: sources(Some("n.toml"), &["a.b=1"]) },
+                ConfigCommand::Check { sources: sources(Some("n.toml"), &["a.b=1"]), connects: false },
+            ),
+            (
+                "check --connect n.toml",
+                ConfigCommand::Check { sources: sources(Some("n.toml"), &[]), connects: true },
             ),
         ] {
             assert_eq!(parse_line(line).expect(line), Command::Config(expected));
@@ -233,6 +258,9 @@ mod tests {
             ("config show a b", "one file"),
             ("check", "croupier check node.toml"),
             ("check n.toml --rate 5", "no option of check"),
+            ("check n.toml --conect", "did you mean --connect?"),
+            ("config show --connect", "no option of config show"),
+            ("run --connect", "no option of run"),
             ("run --set a=1", "no option of run"),
         ] {
             let shown = parse_line(line).expect_err(line).to_string();

@@ -6,6 +6,7 @@ mod checker;
 mod cli;
 mod clock;
 mod config_command;
+mod connect_check;
 mod console;
 mod control;
 mod cpu;

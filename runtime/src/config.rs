@@ -47,6 +47,7 @@ pub use self::{
     origin::{Origin, Origins},
     overrides::{OVERRIDE_BYTES_MAX, OVERRIDES_MAX},
     peer_address::{InvalidPeerAddress, PeerAddress},
+    quantity::shown_size,
     registry::RegistryConfig,
     section::{
         ClusterConfig, ConnectionConfig, LimitsConfig, NodeConfig, QueueLimits, ReconnectConfig, RingConfig,

@@ -30,6 +30,7 @@ mod cluster_link;
 mod cluster_name;
 pub mod config;
 mod credentials;
+pub mod dial;
 mod error;
 mod events;
 mod handle;

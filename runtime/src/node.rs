@@ -320,11 +320,7 @@ impl Builder {
         let demand = Demand::of(&config);
         probe::check(&demand)?;
         let ring = ring(&config);
-        let servers = config
-            .clusters
-            .iter()
-            .map(|cluster| ServerEntry::configured(cluster).expect("validation refuses what is no address"))
-            .collect();
+        let servers = configured_servers(&config);
         let (ports, ends): (Vec<_>, Vec<_>) =
             cpus.iter().map(|_| ShardPort::new(config.clusters.len(), config.shards.inbox)).unzip();
         let spin = config.shards.spin;
@@ -479,7 +475,15 @@ fn placement(config: &Config, allowed: &[usize]) -> Vec<Option<usize>> {
     }
 }
 
-fn ring(config: &Config) -> ClusterTable {
+/// The servers of each cluster of a configuration that was validated.
+pub(crate) fn configured_servers(config: &Config) -> Vec<Vec<ServerEntry>> {
+    let clusters = config.clusters.iter();
+    clusters
+        .map(|cluster| ServerEntry::configured(cluster).expect("validation refuses what is no address"))
+        .collect()
+}
+
+pub(crate) fn ring(config: &Config) -> ClusterTable {
     let mode = match config.ring.mode {
         RingMode::Croupier => croupier_ring::RingMode::Croupier,
         RingMode::Roulette => croupier_ring::RingMode::Roulette,
@@ -494,7 +498,7 @@ fn ring(config: &Config) -> ClusterTable {
 }
 
 /// What the kernel refused, as advice where it can be given.
-fn start_error(shard: usize, source: io::Error, demand: &Demand) -> Error {
+pub(crate) fn start_error(shard: usize, source: io::Error, demand: &Demand) -> Error {
     match probe::explain(&source.to_string(), demand) {
         Some(advice) => Error::Probe(advice),
         None => Error::Start { shard, source },

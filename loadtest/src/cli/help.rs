@@ -39,7 +39,7 @@ const USAGE: &str = "\
 croupier: the load test of Croupier
 
 usage: croupier [run [pubsub|registry|calls]] [options]
-       croupier check NODE.TOML [--set KEY=VALUE ..]
+       croupier check NODE.TOML [--set KEY=VALUE ..] [--connect]
        croupier config show [NODE.TOML] [--set KEY=VALUE ..] [--origin]
        croupier config schema
        croupier top [ADDRESS] [--once] [--interval TIME]

@@ -19,6 +19,7 @@ mod reply_queue;
 mod requests;
 mod server_entry;
 mod session;
+mod trial;
 
 use std::{
     cell::{Cell, RefCell},
@@ -32,7 +33,6 @@ use std::{
 use bytes::Bytes;
 use croupier_protocol::{Headers, MessageFrame, QueueGroup, Requests, Sid, Subject, Subscriptions, encode};
 
-pub use self::reply_queue::RepliesEnd;
 pub(crate) use self::{
     barrier::Barrier,
     connector::run,
@@ -40,12 +40,17 @@ pub(crate) use self::{
     outbox::{Destination, SLICE_BYTES_MIN},
     reply_queue::{AwaitedReplies, ReplyLimits},
     server_entry::{ServerEntry, tls_name},
+    trial::Trial,
 };
 use self::{
     barrier::Barriers,
     outbox::{Outbox, Refused},
     pool::Pool,
     requests::{Asker, Inbox},
+};
+pub use self::{
+    reply_queue::RepliesEnd,
+    trial::{Accepted, DialError},
 };
 use crate::{
     ClusterName, Event, Payload, PublishError, SubscribeError,

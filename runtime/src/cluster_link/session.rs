@@ -16,6 +16,7 @@ use std::{
 use bytes::Bytes;
 use croupier_protocol::{
     Connection, ConnectionError, Event, MessageFrame, PermissionAction, PingId, Progress, ServerError,
+    ServerInfo,
 };
 
 use super::{
@@ -32,7 +33,7 @@ use crate::{
     events::shown,
     stats::add,
     tls::TlsError,
-    transport::{Alarm, Socket},
+    transport::{AcceptedTls, Alarm, Socket},
 };
 
 /// Work of one wake, after which the reactor gets a turn.
@@ -210,6 +211,15 @@ impl<'l> Session<'l> {
     /// Whether the server accepted the connection.
     pub(super) fn is_ready(&self) -> bool {
         self.is_ready
+    }
+
+    /// What the server says of itself.
+    pub(super) fn info(&self) -> Option<&ServerInfo> {
+        self.connection.info()
+    }
+
+    pub(super) fn tls(&self) -> Option<AcceptedTls> {
+        self.socket.tls()
     }
 
     pub(super) fn server(&self) -> ServerId {

@@ -50,7 +50,7 @@ A key that does not exist is refused, with the one that was probably meant. Mist
 value of the wrong kind) end the reading at the first; mistakes of meaning (two clusters of one name, a heartbeat of 1 ms)
 come all at once. Each names file, line and column, or the variable, or the `--set`, and says what to do.
 `croupier check node.toml` does all of this without a node, looks at the files that are named, and exits with 78 if a
-node could not run so.
+node could not run so. With `--connect` it also dials every server, as `docs/operating.md` tells.
 
 ## Secrets
 

@@ -67,8 +67,9 @@ pub(crate) fn path<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Resu
     }
 }
 
-/// A size in the largest unit that makes it whole; it reads back.
-pub(crate) fn shown_size(bytes: usize) -> String {
+/// A size in the largest unit that makes it whole, as a configuration shows it: `1MiB`. It reads back.
+#[must_use]
+pub fn shown_size(bytes: usize) -> String {
     shown(bytes as u128, &SIZE_UNITS)
 }
 

@@ -9,6 +9,7 @@ mod resolve;
 mod socket;
 mod tls;
 
+pub use self::tls::AcceptedTls;
 pub(crate) use self::{
     alarm::{Alarm, sleep},
     executor::{ExecutorSettings, IO_MEMORY_BYTES, RING_DEPTH, Task, run_executor, spawn},

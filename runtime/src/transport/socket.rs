@@ -18,7 +18,11 @@ use glommio::net::TcpStream;
 use rustls::{ClientConfig, pki_types::ServerName};
 use socket2::{SockRef, TcpKeepalive};
 
-use super::{executor::io_error, listener::Accepted, tls::Tls};
+use super::{
+    executor::io_error,
+    listener::Accepted,
+    tls::{AcceptedTls, Tls},
+};
 
 /// What the kernel is told about a connection.
 #[derive(Clone, Debug)]
@@ -86,6 +90,11 @@ impl Socket {
     /// Whether [`Socket::start_tls`] was called.
     pub(crate) fn is_under_tls(&self) -> bool {
         self.tls.is_some()
+    }
+
+    /// How the connection is protected; `None` without TLS, and before the handshake is over.
+    pub(crate) fn tls(&self) -> Option<AcceptedTls> {
+        self.tls.as_ref()?.borrow().accepted()
     }
 
     /// Goes on with the handshake; ready when it is over. The error has a `rustls::Error` in it unless it

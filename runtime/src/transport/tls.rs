@@ -12,7 +12,7 @@ use std::{
 };
 
 use futures_lite::io::{AsyncRead, AsyncWrite};
-use rustls::{ClientConfig, ClientConnection, pki_types::ServerName};
+use rustls::{ClientConfig, ClientConnection, ProtocolVersion, pki_types::ServerName};
 
 use super::socket::send_now;
 
@@ -20,6 +20,16 @@ use super::socket::send_now;
 const CIPHERTEXT_READ_BYTES: usize = 64 << 10;
 /// Bytes that are sealed ahead of the kernel, at most.
 const SEALED_BYTES_MAX: usize = 64 << 10;
+
+/// How a connection is protected, once the handshake is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AcceptedTls {
+    /// The version, such as `TLS 1.3`.
+    pub version: String,
+    /// The certificates that the server showed, its own first, in DER.
+    pub certificates: Vec<Vec<u8>>,
+}
 
 /// One TLS connection without its socket.
 pub(super) struct Tls {
@@ -36,6 +46,16 @@ impl Tls {
         connection.set_buffer_limit(Some(SEALED_BYTES_MAX));
         let ciphertext = vec![0; CIPHERTEXT_READ_BYTES].into_boxed_slice();
         Ok(Tls { connection, ciphertext, start: 0, end: 0 })
+    }
+
+    pub(super) fn accepted(&self) -> Option<AcceptedTls> {
+        let version = match self.connection.protocol_version()? {
+            ProtocolVersion::TLSv1_2 => "TLS 1.2".to_owned(),
+            ProtocolVersion::TLSv1_3 => "TLS 1.3".to_owned(),
+            other => format!("{other:?}"),
+        };
+        let shown = self.connection.peer_certificates().unwrap_or_default();
+        Some(AcceptedTls { version, certificates: shown.iter().map(|one| one.to_vec()).collect() })
     }
 
     /// Goes on with the handshake until it is over and all of it is sent.
