@@ -13,7 +13,7 @@ use lexopt::{Arg, Parser, ValueExt};
 
 pub(crate) use self::error::{UsageError, unknown_word};
 pub(crate) use self::help::{OptionRow, help};
-pub(crate) use self::nearest::option_name;
+pub(crate) use self::nearest::{nearest, option_name};
 use crate::config_command::{self, ConfigCommand};
 use crate::doctor::DoctorOptions;
 use crate::options::{CallsOptions, RegistryOptions, RunOptions};

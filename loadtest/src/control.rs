@@ -9,6 +9,9 @@ use std::time::Instant;
 pub(crate) struct Control {
     start: OnceLock<Instant>,
     is_over: AtomicBool,
+    has_stopped: AtomicBool,
+    /// A bit for each cluster that a fault has struck.
+    struck: AtomicU64,
     shards: Vec<ShardProgress>,
 }
 
@@ -36,6 +39,8 @@ impl Control {
         Self {
             start: OnceLock::new(),
             is_over: AtomicBool::new(false),
+            has_stopped: AtomicBool::new(false),
+            struck: AtomicU64::new(0),
             shards: (0..shards).map(|_| ShardProgress::default()).collect(),
         }
     }
@@ -63,6 +68,26 @@ impl Control {
 
     pub(crate) fn is_over(&self) -> bool {
         self.is_over.load(Ordering::Relaxed)
+    }
+
+    /// Asks the shards to send nothing more; what is on its way still arrives.
+    pub(crate) fn stop_sending(&self) {
+        self.has_stopped.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the shards may still send.
+    pub(crate) fn may_send(&self) -> bool {
+        !self.has_stopped.load(Ordering::Relaxed) && !self.is_over()
+    }
+
+    /// A fault has struck a cluster of the run.
+    pub(crate) fn strike(&self, cluster: usize) {
+        self.struck.fetch_or(bit_of(cluster), Ordering::Relaxed);
+    }
+
+    /// Whether a fault has struck a cluster; what there is no room for is refused from then on.
+    pub(crate) fn is_struck(&self, cluster: usize) -> bool {
+        self.struck.load(Ordering::Relaxed) & bit_of(cluster) != 0
     }
 
     /// The counters of a shard of this run.
@@ -111,6 +136,11 @@ impl ShardProgress {
     }
 }
 
+/// Clusters beyond the bits there are count as one.
+fn bit_of(cluster: usize) -> u64 {
+    1 << cluster.min(u64::BITS as usize - 1)
+}
+
 /// There is one writer, so that no locked instruction is needed.
 fn add_one(counter: &AtomicU64) {
     counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
@@ -130,6 +160,19 @@ mod tests {
         control.start_at(Instant::now());
         assert_eq!(control.start(), Some(later));
         assert_eq!(control.now_nanos(), 0);
+    }
+
+    #[test]
+    fn a_stop_ends_the_sending_and_not_the_run_and_only_struck_clusters_are_struck() {
+        let control = Control::new(1);
+        assert!(control.may_send());
+        control.stop_sending();
+        assert!(!control.may_send() && !control.is_over());
+        control.strike(2);
+        control.strike(70);
+        let struck: Vec<usize> = (0..8).filter(|cluster| control.is_struck(*cluster)).collect();
+        assert_eq!(struck, [2]);
+        assert!(control.is_struck(70));
     }
 
     #[test]

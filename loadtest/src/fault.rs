@@ -1,6 +1,28 @@
-//! Faults as a person writes them: `3s kill n2`, `6s freeze n3 5s`.
+//! Faults: of the processes of a run (`3s kill n2`, `6s freeze n3 5s`), here, and of its servers.
+
+mod account;
+mod error;
+mod injector;
+mod journal;
+mod ledger;
+mod report;
+mod server;
+mod timeline;
+mod witness;
 
 use std::time::Duration;
+
+pub(crate) use self::account::{Account, Excused};
+pub(crate) use self::error::FaultError;
+pub(crate) use self::injector::{Injector, monotonic_of};
+pub(crate) use self::journal::Journal;
+pub(crate) use self::ledger::Ledger;
+pub(crate) use self::report::FaultReport;
+#[cfg(test)]
+pub(crate) use self::report::tests::sample;
+pub(crate) use self::server::{ServerAct, ServerFault, ServerId};
+pub(crate) use self::timeline::Timeline;
+pub(crate) use self::witness::Witness;
 
 use crate::quantity::{QuantityError, parse_duration};
 

@@ -3,6 +3,8 @@
 use croupier::ClusterName;
 
 use crate::cpu::CpuTimes;
+use crate::fault::{Account, Witness};
+use crate::interrupt;
 use crate::options::RunOptions;
 use crate::recorder::Recorder;
 use crate::report::{
@@ -10,6 +12,7 @@ use crate::report::{
     RateReport, Report, SCHEMA, command_line, rounded,
 };
 use crate::results::SeriesReport;
+use crate::scenario::Interruption;
 use crate::surroundings::Surroundings;
 use crate::verdict::{Circumstances, Evidence};
 use crate::worker::{Assignment, Outcome};
@@ -22,13 +25,16 @@ pub(crate) struct Findings<'a> {
     /// Of the measured phase.
     pub(crate) cpu: CpuTimes,
     pub(crate) surroundings: Surroundings,
+    /// Of a run with faults.
+    pub(crate) witness: Option<Witness>,
+    pub(crate) interrupted: Option<Interruption>,
 }
 
 impl Findings<'_> {
     /// Merges the shards and weighs the whole.
     pub(crate) fn report(self) -> Report {
         let clusters = self.assignment.clusters.len();
-        let mut recorder = Recorder::new(self.assignment.window(), clusters);
+        let mut recorder = self.assignment.recorder();
         let mut topics_by_cluster = vec![0; clusters];
         let (mut unsent, mut connections) = (0, ConnectionsReport::default());
         for outcome in &self.outcomes {
@@ -47,13 +53,15 @@ impl Findings<'_> {
         }
 
         let achieved = self.rate_achieved(&recorder);
-        let verdict = self.evidence(&recorder, &connections, unsent, achieved).verdict();
+        let account = self.account(&recorder);
+        let verdict = self.evidence(&recorder, &connections, unsent, achieved, account.as_ref()).verdict();
         let each = 1e6 / (recorder.measured.delivered.max(1) as f64);
         let (client, servers) = (self.cpu.client.as_secs_f64(), self.cpu.servers.as_secs_f64());
         let surroundings = self.surroundings.clone().with_cpu(&self.cpu);
         Report {
             schema: SCHEMA,
             scenario: "pubsub",
+            partial: self.interrupted.is_some(),
             verdict,
             counts: CountsReport::from(&recorder.measured),
             warmup_counts: CountsReport::from(&recorder.warmup),
@@ -62,6 +70,7 @@ impl Findings<'_> {
                 achieved: rounded(achieved, 1),
                 unsent,
                 busy: recorder.busy,
+                refused: recorder.refused,
             },
             latency_us: LatencyReport {
                 e2e: Percentiles::of_nanos(&recorder.e2e()),
@@ -80,6 +89,7 @@ impl Findings<'_> {
                 self.assignment.schedule.measured_from_nanos(),
                 self.assignment.clusters.iter().map(ToString::to_string).collect(),
             ),
+            faults: account.map(|account| account.reports).unwrap_or_default(),
             arguments: self.arguments(),
             surroundings,
         }
@@ -90,9 +100,25 @@ impl Findings<'_> {
     fn rate_achieved(&self, recorder: &Recorder) -> f64 {
         let schedule = &self.assignment.schedule;
         let from_nanos = schedule.measured_from_nanos();
-        let asked_nanos = schedule.end_nanos() - from_nanos;
+        let until_nanos = self.interrupted.map_or(schedule.end_nanos(), |interruption| interruption.at_nanos);
+        let asked_nanos = until_nanos.saturating_sub(from_nanos);
         let took_nanos = recorder.last_sent_nanos.saturating_sub(from_nanos).max(asked_nanos).max(1);
-        recorder.measured.sent as f64 / (took_nanos as f64 / 1e9)
+        (recorder.measured.sent + recorder.refused) as f64 / (took_nanos as f64 / 1e9)
+    }
+
+    fn account(&self, recorder: &Recorder) -> Option<Account> {
+        let schedule = &self.assignment.schedule;
+        let names: Vec<String> = self.assignment.clusters.iter().map(ToString::to_string).collect();
+        let until_nanos = self.interrupted.map_or(schedule.end_nanos(), |interruption| interruption.at_nanos);
+        let (witness, ledger) = self.witness.as_ref().zip(recorder.ledger.as_ref())?;
+        Some(witness.account(ledger, &names, schedule.measured_from_nanos(), until_nanos))
+    }
+
+    fn interruption(&self) -> Option<String> {
+        let interruption = self.interrupted?;
+        let measured_from = self.assignment.schedule.measured_from_nanos();
+        let after = interruption.at_nanos.saturating_sub(measured_from) as f64 / 1e9;
+        Some(interrupt::reason(interruption.signal, after))
     }
 
     fn evidence(
@@ -101,16 +127,24 @@ impl Findings<'_> {
         connections: &ConnectionsReport,
         unsent: u64,
         rate_achieved: f64,
+        account: Option<&Account>,
     ) -> Evidence {
         Evidence {
             warmup: recorder.warmup,
             measured: recorder.measured,
             disconnects: connections.disconnects,
             slow_consumer_drops: connections.slow_consumer_drops,
+            faults: account.map(|account| (account.excused, account.reasons.clone())),
+            interruption: self.interruption(),
             circumstances: Circumstances {
                 unit: "messages",
-                unsent,
-                rate_asked: self.options.rate.per_second() as f64,
+                // What was not done because of a signal is no mistake of the generator's.
+                unsent: if self.interrupted.is_some() { 0 } else { unsent },
+                rate_asked: if self.interrupted.is_some() {
+                    0.0
+                } else {
+                    self.options.rate.per_second() as f64
+                },
                 rate_achieved,
                 is_debug_build: cfg!(debug_assertions),
                 lag_p99_nanos: recorder.lag.value_at_quantile(0.99),

@@ -36,6 +36,12 @@ impl Interrupt {
     }
 }
 
+/// Why a run that a signal ended proves nothing, after so many seconds of its measured phase.
+pub(crate) fn reason(signal: usize, after_s: f64) -> String {
+    let name = if signal == SIGINT as usize { "SIGINT" } else { "SIGTERM" };
+    format!("interrupted by {name} after {after_s:.1} s of the measured phase")
+}
+
 /// What a shell expects of a process that a signal ended.
 pub(crate) fn exit_code(signal: usize) -> u8 {
     128 + u8::try_from(signal).unwrap_or(0)

@@ -128,6 +128,9 @@ fn run<R: Serialize>(
     if let Some(Err(error)) = json.map(|json| json.write(&report)) {
         return fail(FAILED, error);
     }
+    if let Some(signal) = interrupt.signal() {
+        return ExitCode::from(interrupt::exit_code(signal));
+    }
     match verdict.status {
         Status::Valid | Status::Degraded => ExitCode::SUCCESS,
         Status::Invalid => ExitCode::from(INVALID),

@@ -25,9 +25,12 @@ pub(crate) struct Pacer {
 /// What became of a message that was offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Offer {
-    Taken,
+    /// By this cluster.
+    Taken { cluster: usize },
     /// There is no room; it will be offered again.
     Busy,
+    /// There is no room while a fault has this cluster; it is given up, so that those behind it go on.
+    Refused { cluster: usize },
 }
 
 /// What to do after a burst.
@@ -103,13 +106,18 @@ impl Pacer {
                 actual_nanos: now,
             };
             let payload = self.payloads.stamped(self.traffic.size_bytes_of(due.index), &stamp);
-            if offer(number, payload)? == Offer::Busy {
-                self.recorder.busy += 1;
-                return Ok(Next::Pause(BUSY_PAUSE));
+            match offer(number, payload)? {
+                Offer::Busy => {
+                    self.recorder.busy += 1;
+                    return Ok(Next::Pause(BUSY_PAUSE));
+                }
+                Offer::Taken { cluster } => {
+                    self.sequences[number] += 1;
+                    self.recorder.sent(cluster, due.offset_nanos, now);
+                }
+                Offer::Refused { cluster } => self.recorder.refused(cluster, due.offset_nanos, now),
             }
-            self.sequences[number] += 1;
             self.part.advance();
-            self.recorder.sent(due.offset_nanos, now);
             now = now_nanos();
         }
         Ok(Next::Done)
@@ -142,7 +150,7 @@ mod tests {
 
     #[test]
     fn on_time_every_message_leaves_when_it_is_due() {
-        let sent = drive(pacer("10k", 100), |_| Offer::Taken, 0);
+        let sent = drive(pacer("10k", 100), |_| Offer::Taken { cluster: 0 }, 0);
         assert_eq!(sent.stamps.len(), 1_000);
         assert!(sent.stamps.iter().all(|stamp| stamp.actual_nanos == stamp.intended_nanos));
         assert_eq!(sent.pacer.recorder().lag.max(), 0);
@@ -152,7 +160,7 @@ mod tests {
     #[test]
     fn a_stall_shows_as_lag_and_neither_shifts_nor_skips_what_follows() {
         const STALL: std::ops::Range<u64> = 100_000_000..600_000_000;
-        let offer = |now: u64| if STALL.contains(&now) { Offer::Busy } else { Offer::Taken };
+        let offer = |now: u64| if STALL.contains(&now) { Offer::Busy } else { Offer::Taken { cluster: 0 } };
         let sent = drive(pacer("1k", 1_000), offer, 1_000);
         let intended: Vec<u64> = sent.stamps.iter().map(|stamp| stamp.intended_nanos).collect();
         assert_eq!(intended, (0..1_000).map(|i| i * 1_000_000).collect::<Vec<_>>());
@@ -171,7 +179,7 @@ mod tests {
         let refusals = Cell::new(0_u32);
         let offer = |_| {
             refusals.set(refusals.get() + 1);
-            if refusals.get().is_multiple_of(3) { Offer::Taken } else { Offer::Busy }
+            if refusals.get().is_multiple_of(3) { Offer::Taken { cluster: 0 } } else { Offer::Busy }
         };
         let sent = drive(pacer("1k", 50), offer, 0);
         let mut next = [0; TOPICS];
@@ -191,7 +199,7 @@ mod tests {
             let began = clock.get();
             let offer = |_: usize, _: &[u8]| -> Result<Offer, Infallible> {
                 clock.set(clock.get() + 1_000);
-                Ok(Offer::Taken)
+                Ok(Offer::Taken { cluster: 0 })
             };
             let Ok(next) = pacer.burst(|| clock.get(), offer);
             bursts += 1;
@@ -215,7 +223,7 @@ mod tests {
     #[test]
     fn a_slow_rate_still_looks_up_often() {
         let mut pacer = pacer("1", 10_000);
-        let next = pacer.burst(|| 1, |_, _| Ok::<_, Infallible>(Offer::Taken));
+        let next = pacer.burst(|| 1, |_, _| Ok::<_, Infallible>(Offer::Taken { cluster: 0 }));
         assert_eq!(next, Ok(pause(PAUSE_NANOS_MAX)));
     }
 
@@ -240,7 +248,7 @@ mod tests {
         loop {
             let taken = |number: usize, payload: &[u8]| -> Result<Offer, Infallible> {
                 let answer = offer(clock.get());
-                if answer == Offer::Taken {
+                if answer != Offer::Busy {
                     clock.set(clock.get() + cost_nanos);
                     let stamp = Stamp::read(payload).expect("a payload of ours");
                     assert_eq!(stamp.topic as usize, number);

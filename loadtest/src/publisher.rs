@@ -31,13 +31,12 @@ impl<'a> Publisher<'a> {
         routes: &'a [Route],
     ) -> Self {
         let part = assignment.schedule.of_shard(shard.id(), shard.shards());
-        let recorder = Recorder::new(assignment.window(), assignment.clusters.len());
         let overrun_nanos = u64::try_from(assignment.overrun.as_nanos()).unwrap_or(u64::MAX);
         Self {
             shard,
             control,
             routes,
-            pacer: Pacer::new(assignment.run, shard.id(), assignment.traffic, part, recorder),
+            pacer: Pacer::new(assignment.run, shard.id(), assignment.traffic, part, assignment.recorder()),
             give_up_nanos: assignment.schedule.end_nanos().saturating_add(overrun_nanos),
         }
     }
@@ -46,12 +45,12 @@ impl<'a> Publisher<'a> {
     /// behind.
     pub(crate) async fn send_all(&mut self) -> Result<(), PublishError> {
         while self.control.start().is_none_or(|start| start > Instant::now()) {
-            if self.control.is_over() {
+            if !self.control.may_send() {
                 return Ok(());
             }
             self.shard.sleep(START_POLL).await;
         }
-        while !self.control.is_over() && self.control.now_nanos() < self.give_up_nanos {
+        while self.control.may_send() && self.control.now_nanos() < self.give_up_nanos {
             match self.burst()? {
                 Next::Pause(pause) => self.shard.sleep(pause).await,
                 Next::Done => break,
@@ -74,16 +73,22 @@ impl<'a> Publisher<'a> {
         let progress = control.shard(self.shard.id());
         self.pacer.burst(
             || control.now_nanos(),
-            |number, payload| match routes[number].topic.publish(payload) {
-                Ok(()) => {
-                    progress.sent_one();
-                    Ok(Offer::Taken)
+            |number, payload| {
+                let cluster = routes[number].cluster;
+                match routes[number].topic.publish(payload) {
+                    Ok(()) => {
+                        progress.sent_one();
+                        Ok(Offer::Taken { cluster })
+                    }
+                    Err(PublishError::Busy { .. }) if control.is_struck(cluster) => {
+                        Ok(Offer::Refused { cluster })
+                    }
+                    Err(PublishError::Busy { .. }) => {
+                        progress.busy_once();
+                        Ok(Offer::Busy)
+                    }
+                    Err(error) => Err(error),
                 }
-                Err(PublishError::Busy { .. }) => {
-                    progress.busy_once();
-                    Ok(Offer::Busy)
-                }
-                Err(error) => Err(error),
             },
         )
     }

@@ -4,6 +4,8 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use crate::fault::FaultError;
+
 /// Messages a second, from 1 to [`Rate::MAX_PER_SECOND`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rate(u64);
@@ -33,6 +35,8 @@ pub(crate) enum QuantityError {
     NotAFault { example: &'static str },
     #[error("there is no node {given}; there are {first} to {last}")]
     NoSuchNode { given: String, first: String, last: String },
+    #[error(transparent)]
+    Fault(#[from] FaultError),
     #[error("{reason}")]
     NotTogether { reason: String },
     #[error("the range is empty: {smallest} is above {largest}")]

@@ -47,7 +47,7 @@ impl Receiver {
             window,
             clusters,
             cluster_of,
-            state: RefCell::new(State { checker, recorder: Recorder::new(window, clusters) }),
+            state: RefCell::new(State { checker, recorder: assignment.recorder() }),
         }
     }
 
@@ -167,6 +167,7 @@ mod tests {
             traffic: Traffic::new(1, 10, size),
             clusters: ["c1", "c2"].map(Into::into).into(),
             overrun: Duration::ZERO,
+            has_faults: false,
         };
         let control = Arc::new(Control::new(2));
         (Receiver::new(1, 2, &control, &assignment, vec![1]), control)

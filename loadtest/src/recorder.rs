@@ -4,6 +4,7 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use crate::checker::Arrival;
+use crate::fault::Ledger;
 use crate::series::Series;
 use crate::sparse;
 
@@ -46,6 +47,11 @@ pub(crate) struct Recorder {
     pub(crate) last_sent_nanos: u64,
     /// The whole run in intervals.
     pub(crate) series: Series,
+    /// Messages of the measured phase that were given up, because there was no room for them while a fault had
+    /// their cluster.
+    pub(crate) refused: u64,
+    /// By cluster and due time; only in a run with faults.
+    pub(crate) ledger: Option<Ledger>,
     window: Window,
 }
 
@@ -121,13 +127,24 @@ impl Recorder {
             busy: 0,
             last_sent_nanos: 0,
             series: Series::new(window, clusters),
+            refused: 0,
+            ledger: None,
             window,
         }
     }
 
+    /// Keeps also what a fault's cost is known from.
+    pub(crate) fn with_ledger(mut self, until_nanos: u64) -> Self {
+        self.ledger = Some(Ledger::new(until_nanos, self.delivered_by_cluster.len()));
+        self
+    }
+
     /// A message left for its cluster.
-    pub(crate) fn sent(&mut self, intended_nanos: u64, actual_nanos: u64) {
+    pub(crate) fn sent(&mut self, cluster: usize, intended_nanos: u64, actual_nanos: u64) {
         self.series.sent(intended_nanos);
+        if let Some(ledger) = &mut self.ledger {
+            ledger.sent(cluster, intended_nanos);
+        }
         if intended_nanos < self.window.from_nanos {
             self.warmup.sent += 1;
             return;
@@ -137,8 +154,22 @@ impl Recorder {
         self.lag.saturating_record(actual_nanos.saturating_sub(intended_nanos));
     }
 
+    /// A message was given up, because there was no room for it while a fault had its cluster.
+    pub(crate) fn refused(&mut self, cluster: usize, intended_nanos: u64, actual_nanos: u64) {
+        if let Some(ledger) = &mut self.ledger {
+            ledger.refused(cluster, intended_nanos);
+        }
+        if intended_nanos >= self.window.from_nanos {
+            self.refused += 1;
+            self.last_sent_nanos = actual_nanos;
+        }
+    }
+
     /// A message arrived intact.
     pub(crate) fn delivered(&mut self, delivery: Delivery) {
+        if let Some(ledger) = &mut self.ledger {
+            ledger.delivered(&delivery);
+        }
         let Delivery { arrival, cluster, intended_nanos, actual_nanos, delivered_nanos } = delivery;
         if arrival != Arrival::Duplicate {
             self.series.delivered(intended_nanos, delivered_nanos, cluster);
@@ -183,6 +214,10 @@ impl Recorder {
             *ours += theirs;
         }
         self.busy += other.busy;
+        self.refused += other.refused;
+        if let (Some(ours), Some(theirs)) = (&mut self.ledger, &other.ledger) {
+            ours.merge(theirs);
+        }
         self.last_sent_nanos = self.last_sent_nanos.max(other.last_sent_nanos);
         self.series.merge(&other.series);
     }
@@ -240,7 +275,7 @@ mod tests {
     #[test]
     fn the_warm_up_is_counted_apart_and_not_in_the_histograms() {
         let mut recorder = Recorder::new(WINDOW, 1);
-        recorder.sent(999, 1_500);
+        recorder.sent(0, 999, 1_500);
         recorder.delivered(delivery(Arrival::InOrder, 999, 0));
         assert_eq!(recorder.warmup, Counts { sent: 1, delivered: 1, ..Counts::default() });
         assert_eq!(recorder.measured, Counts::default());
@@ -251,7 +286,7 @@ mod tests {
     #[test]
     fn the_three_latencies_start_and_end_where_they_say() {
         let mut recorder = Recorder::new(WINDOW, 2);
-        recorder.sent(1_000, 1_010);
+        recorder.sent(0, 1_000, 1_010);
         recorder.delivered(delivery(Arrival::InOrder, 1_000, 1));
         assert_eq!(recorder.lag.max(), 10);
         assert_eq!(recorder.wire.max(), 490);
@@ -263,7 +298,7 @@ mod tests {
     #[test]
     fn a_duplicate_has_no_latency_and_is_not_delivered_again() {
         let mut recorder = Recorder::new(WINDOW, 1);
-        recorder.sent(1_000, 1_010);
+        recorder.sent(0, 1_000, 1_010);
         recorder.delivered(delivery(Arrival::InOrder, 1_000, 0));
         recorder.delivered(delivery(Arrival::Duplicate, 1_000, 0));
         assert_eq!(recorder.measured, Counts { sent: 1, delivered: 1, duplicate: 1, ..Counts::default() });
@@ -279,7 +314,7 @@ mod tests {
         for i in 0..1_000_u64 {
             let part = if i % 3 == 0 { &mut a } else { &mut b };
             for recorder in [part, &mut whole] {
-                recorder.sent(i * 10, i * 10 + i);
+                recorder.sent((i % 2) as usize, i * 10, i * 10 + i);
                 let arrival = if i % 7 == 0 { Arrival::Reordered } else { Arrival::InOrder };
                 recorder.delivered(delivery(arrival, i * 10, (i % 2) as usize));
                 if i % 100 == 0 {
@@ -307,6 +342,17 @@ mod tests {
             recorder.delivered(delivery(Arrival::InOrder, 3_000 + i, 0));
         }
         assert_eq!(recorder.e2e_medians(), None);
+    }
+
+    #[test]
+    fn what_is_given_up_is_not_sent_and_is_counted_where_it_was_due() {
+        let mut recorder = Recorder::new(WINDOW, 2).with_ledger(5_000);
+        recorder.refused(1, 999, 1_100);
+        recorder.refused(1, 1_000, 1_200);
+        recorder.sent(1, 1_001, 1_300);
+        assert_eq!((recorder.refused, recorder.measured.sent, recorder.last_sent_nanos), (1, 1, 1_300));
+        let sum = recorder.ledger.map(|ledger| ledger.sum(1, 0..5_000)).expect("it was asked for");
+        assert_eq!((sum.refused, sum.sent), (2, 1));
     }
 
     #[test]

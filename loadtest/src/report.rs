@@ -3,6 +3,7 @@
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use crate::fault::FaultReport;
 use crate::recorder::Counts;
 use crate::results::SeriesReport;
 use crate::surroundings::Surroundings;
@@ -16,6 +17,8 @@ pub(crate) const SCHEMA: u32 = 1;
 pub(crate) struct Report {
     pub(crate) schema: u32,
     pub(crate) scenario: &'static str,
+    /// Whether a signal ended the run before its time.
+    pub(crate) partial: bool,
     pub(crate) verdict: Verdict,
     /// The measured phase.
     pub(crate) counts: CountsReport,
@@ -29,6 +32,8 @@ pub(crate) struct Report {
     pub(crate) clusters: Vec<ClusterReport>,
     pub(crate) connections: ConnectionsReport,
     pub(crate) series: SeriesReport,
+    /// In the order in which they struck.
+    pub(crate) faults: Vec<FaultReport>,
     pub(crate) arguments: ArgumentsReport,
     pub(crate) surroundings: Surroundings,
 }
@@ -54,6 +59,8 @@ pub(crate) struct RateReport {
     pub(crate) unsent: u64,
     /// Publishes refused because a buffer was full; each was tried again until it was accepted.
     pub(crate) busy: u64,
+    /// Messages given up, because the buffer of a cluster that a fault had struck was full.
+    pub(crate) refused: u64,
 }
 
 /// Three latencies of the measured phase, in microseconds.
@@ -241,19 +248,21 @@ pub(crate) mod tests {
         Report {
             schema: SCHEMA,
             scenario: "pubsub",
+            partial: false,
             verdict: Verdict {
                 status: crate::verdict::Status::Degraded,
                 reasons: vec!["fewer cores than roles: 2 cores for 5 shards and servers".to_owned()],
             },
             counts: CountsReport::from(&counts),
             warmup_counts: CountsReport::from(&Counts::default()),
-            rate: RateReport { asked: 20_000, achieved: 19_999.9, unsent: 0, busy: 3 },
+            rate: RateReport { asked: 20_000, achieved: 19_999.9, unsent: 0, busy: 3, refused: 0 },
             latency_us: LatencyReport { e2e: percentiles, lag: percentiles, wire: percentiles },
             cpu_s: CpuReport { client: 1.25, servers: 2.5 },
             cpu_us_per_message: CpuReport { client: 6.25, servers: 12.5 },
             clusters: vec![cluster("c1", 0.5), cluster("c2", 0.5)],
             connections: ConnectionsReport::default(),
             series: SeriesReport::default(),
+            faults: vec![crate::fault::sample()],
             arguments: ArgumentsReport {
                 command_line: Vec::new(),
                 rate: 20_000,

@@ -5,11 +5,12 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime};
 
 use croupier::testing::{LocalCluster, LocalClusterError};
-use croupier::{BoxError, ClusterName, Node, Shard};
+use croupier::{BoxError, ClusterName, Node, NodeHandle, Shard};
 
 use crate::console::Console;
 use crate::control::{Control, Totals};
 use crate::cpu::CpuTimes;
+use crate::fault::{Injector, Journal, Witness, monotonic_of};
 use crate::findings::Findings;
 use crate::fleet::FleetError;
 use crate::interrupt::Interrupt;
@@ -91,13 +92,12 @@ pub(crate) fn run(options: &RunOptions, console: Console, interrupt: &Interrupt)
 
     // The servers outlive the node: a node that drains still needs them.
     let mut servers = LocalCluster::start(options.clusters)?;
-    let pids = (0..options.clusters).map(|cluster| servers.pid(cluster, 0)).collect::<Result<Vec<_>, _>>()?;
-    let pids: Vec<u32> = pids.into_iter().flatten().collect();
     surroundings.nats_server = Some(servers.server_version().to_owned());
-    console.line(format_args!("servers     {} x nats-server {}", pids.len(), servers.server_version()));
+    console.line(format_args!("servers     {} x nats-server {}", options.clusters, servers.server_version()));
 
     let assignment = assignment(options);
     let control = Arc::new(Control::new(options.shards));
+    let journal = Journal::new(&assignment.clusters);
     let (hand_in, handed_in) = mpsc::channel();
     let node = {
         let (control, assignment) = (Arc::clone(&control), assignment.clone());
@@ -109,6 +109,9 @@ pub(crate) fn run(options: &RunOptions, console: Console, interrupt: &Interrupt)
         };
         let mut builder = servers.builder().name("loadtest").shards(options.shards);
         builder.config_mut().limits.drain_timeout = DRAIN_MAX;
+        if !options.faults.is_empty() {
+            builder = journal.listen(builder);
+        }
         builder.start(app)?
     };
 
@@ -119,7 +122,10 @@ pub(crate) fn run(options: &RunOptions, console: Console, interrupt: &Interrupt)
         assignment: &assignment,
         handed_in,
         outcomes: Vec::new(),
-        pids,
+        servers: &mut servers,
+        handle: node.handle(),
+        injector: Injector::new(options.faults.clone()),
+        interrupted: None,
         shown: Shown::default(),
     };
     let cpu = course.run();
@@ -127,14 +133,15 @@ pub(crate) fn run(options: &RunOptions, console: Console, interrupt: &Interrupt)
     control.end();
     let cpu = cpu?;
     course.collect(options.shards)?;
-    let outcomes = std::mem::take(&mut course.outcomes);
+    let Course { outcomes, injector, interrupted, .. } = course;
+    // Before the drain, which ends the links too.
+    let witness = control.start().filter(|_| assignment.has_faults);
+    let witness = witness.map(|start| Witness::new(&injector, &journal, monotonic_of(start)));
     stop(node)?;
-    if let Some(signal) = interrupt.signal() {
-        return Err(RunError::Interrupted { signal });
-    }
 
     surroundings.pressure_after_percent = surroundings::pressure_percent();
-    Ok(Findings { options, assignment: &assignment, outcomes, cpu, surroundings }.report())
+    Ok(Findings { options, assignment: &assignment, outcomes, cpu, surroundings, witness, interrupted }
+        .report())
 }
 
 fn assignment(options: &RunOptions) -> Assignment {
@@ -146,6 +153,7 @@ fn assignment(options: &RunOptions) -> Assignment {
         traffic: Traffic::new(options.seed, options.topics, options.size),
         clusters: (1..=options.clusters).map(|n| ClusterName::from(format!("c{n}"))).collect(),
         overrun: OVERRUN_MAX,
+        has_faults: !options.faults.is_empty(),
     }
 }
 
@@ -186,8 +194,20 @@ struct Course<'a> {
     assignment: &'a Assignment,
     handed_in: mpsc::Receiver<HandedIn>,
     outcomes: Vec<Outcome>,
-    pids: Vec<u32>,
+    servers: &'a mut LocalCluster,
+    handle: NodeHandle,
+    injector: Injector,
+    /// When a signal has ended the sending, and which.
+    interrupted: Option<Interruption>,
     shown: Shown,
+}
+
+/// A run that was asked to stop while it was under way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Interruption {
+    pub(crate) signal: usize,
+    /// On the run's clock.
+    pub(crate) at_nanos: u64,
 }
 
 /// What the last progress line showed.
@@ -216,12 +236,25 @@ impl Course<'_> {
         let measured_from = start + Duration::from_nanos(schedule.measured_from_nanos());
         let end = start + Duration::from_nanos(schedule.end_nanos());
         self.wait_until(measured_from)?;
-        let cpu_before = CpuTimes::sample(&self.pids);
+        let cpu_before = self.cpu()?;
         self.wait("send", end + OVERRUN_MAX + SEND_GRACE, |control| control.all_sent())?;
         self.wait_for_arrival()?;
-        let cpu = CpuTimes::sample(&self.pids).since(&cpu_before);
+        let cpu = self.cpu()?.since(&cpu_before);
         self.wait_until(Instant::now() + LINGER)?;
+        self.injector.relent(self.servers);
         Ok(cpu)
+    }
+
+    /// Processor time so far, of servers that were killed too.
+    fn cpu(&mut self) -> Result<CpuTimes, RunError> {
+        let mut pids = Vec::new();
+        for cluster in 0..self.servers.clusters() {
+            for node in 0..self.servers.servers(cluster).len() {
+                pids.extend(self.servers.pid(cluster, node)?);
+            }
+        }
+        let running = CpuTimes::sample(&pids);
+        Ok(CpuTimes { servers: running.servers + self.injector.ended_servers(), ..running })
     }
 
     /// Collects what every shard hands in after the end.
@@ -252,10 +285,11 @@ impl Course<'_> {
         Ok(())
     }
 
+    /// Returns early when the run is interrupted.
     fn wait_until(&mut self, time: Instant) -> Result<(), RunError> {
         loop {
             let left = time.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            if left.is_zero() || self.interrupted.is_some() {
                 return Ok(());
             }
             self.tick(left.min(TICK))?;
@@ -271,16 +305,32 @@ impl Course<'_> {
             if totals.delivered != delivered {
                 (delivered, changed) = (totals.delivered, now);
             }
-            if delivered >= totals.sent || now - changed >= QUIET_MAX || now - began >= ARRIVAL_MAX {
+            // What waits for a link arrives when the link is back.
+            let is_quiet = now - changed >= QUIET_MAX && !self.awaits_link();
+            if delivered >= totals.sent || is_quiet || now - began >= ARRIVAL_MAX {
                 return Ok(());
             }
             self.tick(TICK)?;
         }
     }
 
+    /// Whether a fault has cut a link that may come back.
+    fn awaits_link(&self) -> bool {
+        if !self.assignment.has_faults || self.interrupted.is_some() {
+            return false;
+        }
+        let may_return = |name: &ClusterName| {
+            let cluster = self.assignment.clusters.iter().position(|known| known == name);
+            cluster
+                .is_some_and(|cluster| !self.injector.is_down(cluster, self.servers.servers(cluster).len()))
+        };
+        let stats = self.handle.stats();
+        stats.iter().flat_map(|shard| &shard.links).any(|link| !link.connected && may_return(&link.cluster))
+    }
+
     /// Waits for at most `pause`, takes what a shard hands in, and looks after signals and progress.
     fn tick(&mut self, pause: Duration) -> Result<(), RunError> {
-        let pause = pause.min(self.until_progress());
+        let pause = pause.min(self.until_progress()).min(self.until_fault());
         match self.handed_in.recv_timeout(pause) {
             Ok((_, Some(Ok(outcome)))) => self.outcomes.push(outcome),
             Ok((shard, Some(Err(error)))) => return Err(RunError::Worker { shard, error }),
@@ -289,10 +339,45 @@ impl Course<'_> {
             // Every shard has ended; without this the wait would be none at all.
             Err(RecvTimeoutError::Disconnected) => std::thread::sleep(pause),
         }
-        if let Some(signal) = self.interrupt.signal() {
+        self.heed_signal()?;
+        self.strike()?;
+        self.show_progress();
+        Ok(())
+    }
+
+    /// A signal ends the sending; before the first message it ends the run.
+    fn heed_signal(&mut self) -> Result<(), RunError> {
+        let Some(signal) = self.interrupt.signal().filter(|_| self.interrupted.is_none()) else {
+            return Ok(());
+        };
+        let at_nanos = self.control.now_nanos();
+        if at_nanos == 0 {
             return Err(RunError::Interrupted { signal });
         }
-        self.show_progress();
+        self.control.stop_sending();
+        self.injector.relent(self.servers);
+        self.interrupted = Some(Interruption { signal, at_nanos });
+        self.console.line(format_args!("interrupted after {:.1} s; collecting", at_nanos as f64 / 1e9));
+        Ok(())
+    }
+
+    /// Where the faults' times count from, once it is known.
+    fn measured_from(&self) -> Option<Instant> {
+        let measured_from_nanos = self.assignment.schedule.measured_from_nanos();
+        self.control.start().map(|start| start + Duration::from_nanos(measured_from_nanos))
+    }
+
+    fn until_fault(&self) -> Duration {
+        self.measured_from().map_or(Duration::MAX, |from| self.injector.until_next(from))
+    }
+
+    fn strike(&mut self) -> Result<(), RunError> {
+        let Some(from) = self.measured_from() else { return Ok(()) };
+        let (console, control) = (self.console, self.control);
+        self.injector.strike(self.servers, from, |fault| {
+            control.strike(fault.server.cluster);
+            console.line(format_args!("fault       {:.3} s  {fault}", from.elapsed().as_secs_f64()));
+        })?;
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::fault::Excused;
 use crate::recorder::Counts;
 
 /// How far a run's figures carry.
@@ -32,6 +33,10 @@ pub(crate) struct Evidence {
     pub(crate) disconnects: u64,
     /// Messages dropped because a subscriber did not keep up.
     pub(crate) slow_consumer_drops: u64,
+    /// What the faults of the run explain, and what they do not: none in a run without faults.
+    pub(crate) faults: Option<(Excused, Vec<String>)>,
+    /// What ended the run before its time.
+    pub(crate) interruption: Option<String>,
     pub(crate) circumstances: Circumstances,
 }
 
@@ -90,20 +95,56 @@ impl Verdict {
 impl Evidence {
     /// Weighs everything; every reason is told, not only the first.
     pub(crate) fn verdict(&self) -> Verdict {
-        let mut invalid = Vec::new();
-        for (phase, counts) in [("measured phase", &self.measured), ("warm-up", &self.warmup)] {
-            if !counts.is_exact() {
-                invalid.push(wrong_counts(phase, counts));
+        let mut invalid: Vec<String> = self.interruption.iter().cloned().collect();
+        let excused_disconnects = match &self.faults {
+            None => {
+                for (phase, counts) in [("measured phase", &self.measured), ("warm-up", &self.warmup)] {
+                    if !counts.is_exact() {
+                        invalid.push(wrong_counts(phase, counts));
+                    }
+                }
+                0
             }
-        }
-        if self.disconnects > 0 {
-            invalid.push(format!("{} unexpected disconnects", self.disconnects));
+            Some((excused, reasons)) => {
+                invalid.extend(reasons.iter().cloned());
+                invalid.extend(self.unexplained(excused));
+                excused.disconnects
+            }
+        };
+        let disconnects = self.disconnects.saturating_sub(excused_disconnects);
+        if disconnects > 0 {
+            invalid.push(format!("{disconnects} unexpected disconnects"));
         }
         if self.slow_consumer_drops > 0 {
             invalid.push(format!("a slow consumer: {} messages dropped", self.slow_consumer_drops));
         }
         invalid.extend(self.circumstances.invalid_reasons());
         Verdict::of(invalid, self.circumstances.degraded_reasons())
+    }
+}
+
+impl Evidence {
+    /// Wrong counts beyond what the faults may cause.
+    fn unexplained(&self, excused: &Excused) -> Option<String> {
+        let both = |count: fn(&Counts) -> u64| count(&self.warmup) + count(&self.measured);
+        let beyond = [
+            ("lost", both(Counts::lost).saturating_sub(excused.lost)),
+            ("duplicate", both(|counts| counts.duplicate).saturating_sub(excused.duplicate)),
+            ("reordered", both(|counts| counts.reordered).saturating_sub(excused.reordered)),
+            ("corrupt", both(|counts| counts.corrupt)),
+        ];
+        let wrong: Vec<String> = beyond
+            .iter()
+            .filter(|(_, count)| *count > 0)
+            .map(|(what, count)| format!("{what} {count}"))
+            .collect();
+        (!wrong.is_empty()).then(|| {
+            format!(
+                "beyond what the faults may cause: {} of {} sent",
+                wrong.join(", "),
+                both(|counts| counts.sent)
+            )
+        })
     }
 }
 
@@ -200,6 +241,8 @@ pub(crate) mod tests {
             measured: Counts { sent: 1_000, delivered: 1_000, ..Counts::default() },
             disconnects: 0,
             slow_consumer_drops: 0,
+            faults: None,
+            interruption: None,
             circumstances: sound_circumstances(),
         }
     }
@@ -248,6 +291,50 @@ pub(crate) mod tests {
             assert_eq!(judge(|evidence| change(&mut evidence.measured)).0, Status::Invalid);
             assert_eq!(judge(|evidence| change(&mut evidence.warmup)).0, Status::Invalid);
         }
+    }
+
+    #[test]
+    fn what_a_fault_may_cause_is_no_mistake_and_what_is_beyond_it_is() {
+        let excused = Excused { lost: 10, duplicate: 2, reordered: 1, disconnects: 4 };
+        let struck = |change: fn(&mut Evidence)| {
+            let mut evidence = sound();
+            evidence.measured.delivered -= 10;
+            (evidence.measured.duplicate, evidence.measured.reordered, evidence.disconnects) = (2, 1, 4);
+            evidence.faults = Some((excused, Vec::new()));
+            change(&mut evidence);
+            evidence.verdict()
+        };
+        assert_eq!(struck(|_| {}).status, Status::Valid);
+        type Change = fn(&mut Evidence);
+        let changes: [(Change, &str); 6] = [
+            (
+                |evidence| evidence.measured.delivered -= 1,
+                "beyond what the faults may cause: lost 1 of 1100 sent",
+            ),
+            (|evidence| evidence.warmup.delivered -= 1, "lost 1 of"),
+            (|evidence| evidence.measured.duplicate = 3, "duplicate 1 of"),
+            (|evidence| evidence.measured.corrupt = 1, "corrupt 1 of"),
+            (|evidence| evidence.disconnects = 5, "1 unexpected disconnects"),
+            (
+                |evidence| evidence.faults = Some((excused_of(10), vec!["c2 had not recovered".to_owned()])),
+                "c2 had not recovered",
+            ),
+        ];
+        for (change, expected) in changes {
+            let verdict = struck(change);
+            assert_eq!(verdict.status, Status::Invalid, "{expected}");
+            assert!(verdict.reasons[0].contains(expected), "{verdict:?}");
+        }
+    }
+
+    fn excused_of(lost: u64) -> Excused {
+        Excused { lost, duplicate: 2, reordered: 1, disconnects: 4 }
+    }
+
+    #[test]
+    fn an_interrupted_run_is_invalid_and_says_so_first() {
+        let (status, reason) = judge(|evidence| evidence.interruption = Some("interrupted".to_owned()));
+        assert_eq!((status, reason.as_str()), (Status::Invalid, "interrupted"));
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub(crate) struct Assignment {
     pub(crate) clusters: Vec<ClusterName>,
     /// How long after the end of the schedule a shard that is behind may still send.
     pub(crate) overrun: Duration,
+    /// Whether faults strike, so that it must be known what each of them cost.
+    pub(crate) has_faults: bool,
 }
 
 /// What a shard hands in at the end.
@@ -77,6 +79,12 @@ impl Assignment {
         let until_nanos = self.schedule.end_nanos();
         let quarter = (until_nanos - from_nanos) / 4;
         Window { from_nanos, early_until_nanos: from_nanos + quarter, until_nanos }
+    }
+
+    /// An empty recorder of what this run needs to know.
+    pub(crate) fn recorder(&self) -> Recorder {
+        let recorder = Recorder::new(self.window(), self.clusters.len());
+        if self.has_faults { recorder.with_ledger(self.schedule.end_nanos()) } else { recorder }
     }
 
     fn routes(&self, shard: &Shard) -> Result<Vec<Route>, WorkerError> {

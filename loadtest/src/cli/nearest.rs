@@ -24,8 +24,13 @@ pub(crate) fn option_name(argument: &Arg<'_>) -> Result<&'static str, UsageError
 }
 
 fn nearest_option(given: &str) -> &'static str {
-    // The first of those that are equally near.
-    help::names().min_by_key(|option| edit_distance(given, option)).unwrap_or("--help")
+    nearest(given, help::names())
+}
+
+/// The word that takes the fewest changes to get to, the first of those that are equally near; nothing when
+/// there are no words.
+pub(crate) fn nearest(given: &str, words: impl IntoIterator<Item = &'static str>) -> &'static str {
+    words.into_iter().min_by_key(|word| edit_distance(given, word)).unwrap_or_default()
 }
 
 /// Insertions, deletions, replacements and swaps of neighbours that turn one word into the other (the

@@ -1,7 +1,9 @@
 //! Faults as they were written: which nodes there are is known only when all options are.
 
+use std::time::Duration;
+
 use super::{AtFault, QuantityError};
-use crate::fault::Fault;
+use crate::fault::{Fault, ServerFault, Timeline};
 
 /// What `--fault` was given.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -37,5 +39,20 @@ impl GivenFaults {
         let mut faults = self.texts.iter().map(read).collect::<Result<Vec<_>, _>>()?;
         faults.sort_by_key(|fault| fault.at);
         Ok(Some(faults))
+    }
+
+    /// Of `nodes` servers of each of `clusters` clusters, in a measured phase of `duration`; none when nothing
+    /// was given.
+    pub(super) fn read_servers(
+        &self,
+        clusters: usize,
+        nodes: usize,
+        duration: Duration,
+    ) -> Result<Timeline, AtFault> {
+        let read = |text: &String| {
+            ServerFault::parse(text, clusters, nodes).map_err(|error| ("--fault", text.clone(), error))
+        };
+        let faults = self.texts.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        Timeline::new(faults, duration).map_err(|(fault, error)| ("--fault", fault.to_string(), error.into()))
     }
 }

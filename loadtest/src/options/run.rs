@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use super::given_faults::GivenFaults;
 use super::*;
+use crate::fault::Timeline;
 
 /// How a run of pubsub is to be.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,8 +17,14 @@ pub(crate) struct RunOptions {
     pub(crate) clusters: usize,
     pub(crate) shards: usize,
     pub(crate) seed: u64,
+    /// Of the servers, in the measured phase, their times counted from its start.
+    pub(crate) faults: Timeline,
     pub(crate) output: OutputOptions,
+    given_faults: GivenFaults,
 }
+
+/// Servers of each cluster.
+const SERVERS_EACH: usize = 1;
 
 impl RunOptions {
     pub(crate) const SCENARIO: &'static str = "pubsub";
@@ -33,6 +41,13 @@ rate from two shards, checks every message and prints a verdict.";
         OptionRow::new("--clusters", "COUNT", "local gnatsd clusters, one server each", "3"),
         OptionRow::new("--shards", "COUNT", "shards, each publisher and subscriber", "2"),
         OptionRow::new("--seed", "NUMBER", "topics, order and sizes follow from it", "42"),
+        OptionRow::new(
+            "--fault",
+            "'TIME kill SERVER', --fault 'TIME restart SERVER', --fault 'TIME lame-duck SERVER',",
+            "--fault 'TIME pause SERVER TIME': so long after the start of the measured phase;\n\
+             c2/1 is the first server of cluster c2; may be repeated",
+            "none",
+        ),
     ];
 }
 
@@ -47,6 +62,8 @@ impl Default for RunOptions {
             clusters: 3,
             shards: 2,
             seed: 42,
+            faults: Timeline::default(),
+            given_faults: GivenFaults::default(),
             output: OutputOptions::default(),
         }
     }
@@ -71,6 +88,7 @@ impl Options for RunOptions {
             "--clusters" => self.clusters = count(given, CLUSTERS_MAX)?,
             "--shards" => self.shards = count(given, SHARDS_MAX)?,
             "--seed" => self.seed = parse_count(given, 0..=u64::MAX)?,
+            "--fault" => self.given_faults.add(given)?,
             other => unreachable!("{other} is not among the known options"),
         }
         Ok(())
@@ -81,6 +99,7 @@ impl Options for RunOptions {
     }
 
     fn complete(&mut self) -> Result<(), AtFault> {
+        self.faults = self.given_faults.read_servers(self.clusters, SERVERS_EACH, self.duration)?;
         Ok(())
     }
 }
@@ -114,9 +133,27 @@ mod tests {
             shards: 3,
             seed: 7,
             output: OutputOptions { json: Some(JsonTarget::File("out.json".into())) },
+            ..RunOptions::default()
         };
         assert_eq!(given, expected);
         assert_eq!(options("run --rate=1M --json -").output.json, Some(JsonTarget::Stdout));
+    }
+
+    #[test]
+    fn faults_are_heard_in_their_order_and_refused_when_they_cannot_be() {
+        let words = ["run", "--fault", "5s restart c2/1", "--fault", "3s kill c2/1"].map(Into::into);
+        let Ok(Command::RunPubsub(given)) = crate::cli::parse(words) else { panic!("refused") };
+        let names: Vec<String> = given.faults.faults().iter().map(ToString::to_string).collect();
+        assert_eq!(names, ["kill c2/1", "restart c2/1"]);
+        assert!(options("run --fault none").faults.is_empty());
+        for (fault, answer) in [
+            ("3s kill c4/1", "c1/1 to c3/1"),
+            ("3s kil c2/1", "did you mean kill?"),
+            ("10s kill c2/1", "after the end"),
+        ] {
+            let error = crate::cli::parse(["run", "--fault", fault].map(Into::into)).expect_err(fault);
+            assert!(error.to_string().contains(answer), "{error}");
+        }
     }
 
     #[test]

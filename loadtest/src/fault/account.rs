@@ -1,0 +1,303 @@
+//! What each fault of a run cost, and whom: from the ledger of the messages and the journal of the links.
+//!
+//! A fault owns what happens to the cluster that it strikes from a second before the strike (a message that was
+//! due then may still be on its way) until the cluster has recovered, or until the next fault strikes it. The
+//! cluster has recovered when, for a tenth of a second, no link was down, and all messages that were due arrived
+//! without delay. What is lost anywhere else is nobody's, and makes a run invalid.
+
+use std::ops::Range;
+
+use hdrhistogram::Histogram;
+
+use super::injector::{Strike, on_run_clock};
+use super::journal::{Entry, Happened};
+use super::ledger::Ledger;
+use super::report::{FaultReport, OtherCluster};
+use super::{ServerAct, ServerFault};
+use crate::report::rounded;
+
+/// What a run's faults are judged by. Times are on the run's clock unless they say otherwise.
+#[derive(Debug)]
+pub(crate) struct Scene<'a> {
+    /// The names of the clusters.
+    pub(crate) clusters: &'a [String],
+    /// In the order in which they strike.
+    pub(crate) faults: &'a [ServerFault],
+    /// By fault; none where it did not come to that. On the monotonic clock.
+    pub(crate) strikes: &'a [Option<Strike>],
+    /// By time, on the monotonic clock; none from after the end of the run.
+    pub(crate) entries: &'a [Entry],
+    pub(crate) ledger: &'a Ledger,
+    /// The start of the run on the monotonic clock.
+    pub(crate) start_nanos: u64,
+    pub(crate) measured_from_nanos: u64,
+    /// Where the schedule ends.
+    pub(crate) end_nanos: u64,
+}
+
+/// What the faults explain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Excused {
+    pub(crate) lost: u64,
+    pub(crate) duplicate: u64,
+    pub(crate) reordered: u64,
+    pub(crate) disconnects: u64,
+}
+
+/// The outcome: a report for each fault, what is explained by them, and what speaks against the run.
+#[derive(Debug, Default)]
+pub(crate) struct Account {
+    pub(crate) reports: Vec<FaultReport>,
+    pub(crate) excused: Excused,
+    pub(crate) reasons: Vec<String>,
+}
+
+/// A fault that has struck, with its time on the run's clock.
+#[derive(Clone, Debug)]
+struct Struck {
+    /// Its place in [`Scene::faults`].
+    fault: usize,
+    cluster: usize,
+    at_nanos: u64,
+    /// When the next fault strikes its cluster; the end of time when none does.
+    next_nanos: u64,
+    recovered_nanos: Option<u64>,
+    /// The due times of the messages that it may have cost.
+    due: Range<u64>,
+}
+
+/// A message that was due so long before a strike may still have been on its way.
+const REACH_BACK_NANOS: u64 = 1_000_000_000;
+
+/// A cluster that was calm for so long has recovered.
+const CALM_NANOS: u64 = 100_000_000;
+
+/// A message is late when it took longer than this, and than [`LATE_FACTOR`] times the p99 before the faults.
+const LATE_NANOS_MIN: u64 = 100_000_000;
+const LATE_FACTOR: u64 = 4;
+
+/// Another cluster has noticed a fault when its p99 rose above so many times that of before.
+const NOTICED_FACTOR: f64 = 2.0;
+
+/// Fewer values say nothing about a p99.
+const VALUES_MIN: u64 = 100;
+
+impl Scene<'_> {
+    /// Weighs all of it.
+    pub(crate) fn account(&self) -> Account {
+        let struck = self.struck();
+        let mut account = Account::default();
+        for (number, fault) in self.faults.iter().enumerate() {
+            let Some(of_fault) = struck.iter().find(|struck| struck.fault == number) else {
+                account.reports.push(FaultReport::not_struck(fault));
+                continue;
+            };
+            let report = self.report(of_fault, &struck);
+            if of_fault.recovered_nanos.is_none() {
+                let name = &self.clusters[of_fault.cluster];
+                account.reasons.push(format!(
+                    "{fault} at {:?}: {name} had not recovered when the schedule ended",
+                    fault.at
+                ));
+            }
+            for other in report.clusters.iter().filter(|other| other.lost > 0) {
+                account.reasons.push(format!(
+                    "{fault} at {:?} struck {}, and {} lost {} messages",
+                    fault.at, self.clusters[of_fault.cluster], other.name, other.lost
+                ));
+            }
+            self.excuse(of_fault, &mut account.excused);
+            account.reports.push(report);
+        }
+        account
+    }
+
+    fn excuse(&self, struck: &Struck, excused: &mut Excused) {
+        let cost = self.ledger.sum(struck.cluster, struck.due.clone());
+        excused.lost += cost.lost();
+        excused.reordered += cost.reordered;
+        if self.faults[struck.fault].act == ServerAct::LameDuck {
+            excused.duplicate += cost.duplicate;
+        }
+        let ends = |entry: &&Entry| matches!(entry.what, Happened::Lost { .. } | Happened::Moved);
+        let until = struck.recovered_nanos.unwrap_or(u64::MAX).min(struck.next_nanos);
+        excused.disconnects +=
+            self.entries_of(struck.cluster, struck.at_nanos..until).filter(ends).count() as u64;
+    }
+
+    fn report(&self, of: &Struck, all: &[Struck]) -> FaultReport {
+        let fault = &self.faults[of.fault];
+        let cost = self.ledger.sum(of.cluster, of.due.clone());
+        let own = || self.entries_of(of.cluster, of.at_nanos..of.next_nanos);
+        let detected = own().find(|entry| !matches!(entry.what, Happened::Back | Happened::Ended));
+        let in_doubt = |entry: &Entry| match entry.what {
+            Happened::Lost { in_doubt } => in_doubt,
+            _ => 0,
+        };
+        let ended = self.strikes[of.fault].and_then(|strike| strike.ended_nanos);
+        let during = of.at_nanos..of.recovered_nanos.unwrap_or(self.end_nanos).max(of.at_nanos);
+        let since_strike = |nanos: u64| rounded(nanos.saturating_sub(of.at_nanos) as f64 / 1e6, 3);
+        let links_back = own().filter(|entry| matches!(entry.what, Happened::Back | Happened::Moved)).last();
+        FaultReport {
+            name: fault.to_string(),
+            cluster: self.clusters[of.cluster].clone(),
+            asked_at_s: fault.at.as_secs_f64(),
+            struck_at_s: Some(self.measured_s(of.at_nanos)),
+            ended_at_s: ended.map(|at| self.measured_s(on_run_clock(at, self.start_nanos))),
+            detected_ms: detected.map(|entry| since_strike(self.on_clock(entry))),
+            reconnected_ms: links_back
+                .filter(|_| self.is_up_at(of.cluster, of.next_nanos.min(self.last_nanos())))
+                .map(|entry| since_strike(self.on_clock(entry))),
+            recovered_ms: of.recovered_nanos.map(since_strike),
+            lost: cost.lost(),
+            refused: cost.refused,
+            in_doubt: own().map(in_doubt).sum(),
+            duplicates: cost.duplicate,
+            reordered: cost.reordered,
+            clusters: self.others(of, all, &during),
+        }
+    }
+
+    /// How those clusters fared that no fault had struck meanwhile.
+    fn others(&self, of: &Struck, all: &[Struck], during: &Range<u64>) -> Vec<OtherCluster> {
+        let is_struck = |cluster: usize| {
+            let overlaps = |other: &&Struck| {
+                let until = other.recovered_nanos.unwrap_or(u64::MAX);
+                other.at_nanos.saturating_sub(REACH_BACK_NANOS) < during.end && until >= during.start
+            };
+            all.iter().filter(|other| other.cluster == cluster).any(|other| overlaps(&other))
+        };
+        let other = |cluster: usize| {
+            let cost = self.ledger.sum(cluster, during.start.saturating_sub(REACH_BACK_NANOS)..during.end);
+            let lost_links = self.entries_of(cluster, during.clone());
+            let disconnects =
+                lost_links.filter(|entry| matches!(entry.what, Happened::Lost { .. })).count() as u64;
+            let before = p99_micros(&self.before(cluster));
+            let now = p99_micros(&self.ledger.latency(cluster, during.clone()));
+            let is_slower = before.zip(now).is_some_and(|(before, now)| now > before * NOTICED_FACTOR);
+            OtherCluster {
+                name: self.clusters[cluster].clone(),
+                lost: cost.lost() + cost.refused,
+                disconnects,
+                p99_before_us: before,
+                p99_during_us: now,
+                noticed: cost.lost() + cost.refused > 0 || disconnects > 0 || is_slower,
+            }
+        };
+        (0..self.clusters.len())
+            .filter(|cluster| *cluster != of.cluster && !is_struck(*cluster))
+            .map(other)
+            .collect()
+    }
+
+    /// The faults that have struck, each with its window.
+    fn struck(&self) -> Vec<Struck> {
+        let mut all = Vec::new();
+        for cluster in 0..self.clusters.len() {
+            let strikes = self.faults.iter().zip(self.strikes).enumerate();
+            let times: Vec<(usize, u64)> = strikes
+                .filter(|(_, (fault, _))| fault.server.cluster == cluster)
+                .filter_map(|(number, (_, strike))| {
+                    Some((number, on_run_clock(strike.as_ref()?.struck_nanos, self.start_nanos)))
+                })
+                .collect();
+            let mut owned_until = 0;
+            for (place, (fault, at_nanos)) in times.iter().copied().enumerate() {
+                let next_nanos = times.get(place + 1).map_or(u64::MAX, |(_, at)| *at);
+                let recovered_nanos = self.recovered(cluster, &self.faults[fault], at_nanos, next_nanos);
+                let until = recovered_nanos.unwrap_or(u64::MAX).min(next_nanos);
+                let from = at_nanos.saturating_sub(REACH_BACK_NANOS).max(owned_until);
+                all.push(Struck { fault, cluster, at_nanos, next_nanos, recovered_nanos, due: from..until });
+                owned_until = until;
+            }
+        }
+        all
+    }
+
+    /// When a cluster was calm again that was struck at `at_nanos`, and since when nothing was missing.
+    fn recovered(&self, cluster: usize, fault: &ServerFault, at_nanos: u64, next_nanos: u64) -> Option<u64> {
+        let late_nanos = (self.before(cluster).value_at_quantile(0.99) * LATE_FACTOR).max(LATE_NANOS_MIN);
+        let outages = self.outages(cluster);
+        let cell_nanos = self.ledger.cell_nanos();
+        let (mut disturbed_until, mut calm_from, mut messages) = (at_nanos, None, 0);
+        for (begin, cell) in self.ledger.cells(cluster, at_nanos..self.end_nanos) {
+            let end = begin + cell_nanos;
+            let is_down = outages.iter().any(|outage| outage.start < end && begin < outage.end);
+            let is_late = cell.last_arrival_nanos > end + late_nanos;
+            if cell.lost() > 0 || cell.refused > 0 || is_late || is_down {
+                disturbed_until = disturbed_until.max(end).max(cell.last_arrival_nanos);
+                (calm_from, messages) = (None, 0);
+                continue;
+            }
+            messages += cell.sent;
+            if end - *calm_from.get_or_insert(begin) >= CALM_NANOS && messages > 0 {
+                // Nothing need be disturbed while clients leave a server, one after the other.
+                let moves = self.entries_of(cluster, at_nanos..next_nanos);
+                let moved = moves.filter(|entry| entry.what == Happened::Moved).last();
+                let moved = moved.filter(|_| fault.act == ServerAct::LameDuck);
+                return Some(disturbed_until.max(moved.map_or(0, |entry| self.on_clock(entry) + 1)));
+            }
+        }
+        None
+    }
+
+    /// When any link of a cluster was down.
+    fn outages(&self, cluster: usize) -> Vec<Range<u64>> {
+        let mut outages: Vec<Range<u64>> = Vec::new();
+        let mut down: Vec<(usize, u64)> = Vec::new();
+        for entry in self.entries_of(cluster, 0..u64::MAX) {
+            let at = self.on_clock(entry);
+            match entry.what {
+                Happened::Lost { .. } => down.push((entry.shard, at)),
+                Happened::Back => {
+                    if let Some(place) = down.iter().position(|(shard, _)| *shard == entry.shard) {
+                        outages.push(down.swap_remove(place).1..at);
+                    }
+                }
+                Happened::LameDuck | Happened::Moved | Happened::Ended => {}
+            }
+        }
+        outages.extend(down.into_iter().map(|(_, since)| since..u64::MAX));
+        outages
+    }
+
+    fn is_up_at(&self, cluster: usize, at_nanos: u64) -> bool {
+        !self.outages(cluster).iter().any(|outage| outage.contains(&at_nanos))
+    }
+
+    /// The latencies of a cluster before the first fault: of the measured phase, or of all where that is too
+    /// little.
+    fn before(&self, cluster: usize) -> Histogram<u64> {
+        let first = self.strikes.iter().flatten().map(|strike| strike.struck_nanos).min();
+        let until = first.map_or(self.end_nanos, |at| on_run_clock(at, self.start_nanos));
+        // Whole slots are taken: what the first fault delayed is in the slot of its strike.
+        let until = until.saturating_sub(until % self.ledger.slot_nanos());
+        let measured = self.ledger.latency(cluster, self.measured_from_nanos.min(until)..until);
+        if measured.len() >= VALUES_MIN { measured } else { self.ledger.latency(cluster, 0..until) }
+    }
+
+    fn entries_of(&self, cluster: usize, within: Range<u64>) -> impl Iterator<Item = &Entry> {
+        let is_within = move |entry: &&Entry| within.contains(&self.on_clock(entry));
+        self.entries.iter().filter(move |entry| entry.cluster == cluster).filter(is_within)
+    }
+
+    fn on_clock(&self, entry: &Entry) -> u64 {
+        on_run_clock(entry.at_nanos, self.start_nanos)
+    }
+
+    fn last_nanos(&self) -> u64 {
+        self.entries.last().map_or(self.end_nanos, |entry| self.on_clock(entry).max(self.end_nanos))
+    }
+
+    fn measured_s(&self, run_nanos: u64) -> f64 {
+        rounded((run_nanos as f64 - self.measured_from_nanos as f64) / 1e9, 6)
+    }
+}
+
+fn p99_micros(latencies: &Histogram<u64>) -> Option<f64> {
+    (latencies.len() >= VALUES_MIN).then(|| rounded(latencies.value_at_quantile(0.99) as f64 / 1e3, 1))
+}
+
+#[cfg(test)]
+#[path = "account_tests.rs"]
+mod tests;

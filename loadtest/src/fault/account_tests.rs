@@ -1,0 +1,204 @@
+//! Faults of small runs, and what the account makes of them.
+
+use std::time::Duration;
+
+use super::*;
+use crate::checker::Arrival;
+use crate::fault::ServerFault;
+use crate::fault::ledger::tests::delivery;
+use crate::recorder::Delivery;
+
+const MILLI: u64 = 1_000_000;
+/// Where the run begins on the monotonic clock.
+const START: u64 = 50_000 * MILLI;
+/// Of the run, whose first second is its warm-up.
+const END_MS: u64 = 6_000;
+
+/// A run of three clusters that have a message each millisecond, which takes a millisecond.
+struct Run {
+    faults: Vec<ServerFault>,
+    strikes: Vec<Option<Strike>>,
+    entries: Vec<Entry>,
+    ledger: Ledger,
+}
+
+impl Run {
+    /// `fate` is asked for the latency of a message by its cluster and due time, both in milliseconds; one
+    /// without never arrives.
+    fn new(faults: &[&str], fate: impl Fn(usize, u64) -> Option<u64>) -> Self {
+        let faults: Vec<ServerFault> =
+            faults.iter().map(|text| ServerFault::parse(text, 3, 2).expect(text)).collect();
+        let strike = |fault: &ServerFault| {
+            let struck_nanos = START + 1_000 * MILLI + fault.at.as_nanos() as u64;
+            Some(Strike { struck_nanos, ended_nanos: Some(struck_nanos + MILLI) })
+        };
+        let mut ledger = Ledger::new(END_MS * MILLI, 3);
+        for cluster in 0..3 {
+            for due in 0..END_MS {
+                ledger.sent(cluster, due * MILLI);
+                if let Some(latency) = fate(cluster, due) {
+                    ledger.delivered(&delivery(cluster, due * MILLI, latency * MILLI));
+                }
+            }
+        }
+        Self { strikes: faults.iter().map(strike).collect(), faults, entries: Vec::new(), ledger }
+    }
+
+    /// What happens to a link, so many milliseconds after the start of the measured phase.
+    fn with(mut self, at_ms: u64, cluster: usize, shard: usize, what: Happened) -> Self {
+        self.entries.push(Entry { at_nanos: START + (1_000 + at_ms) * MILLI, cluster, shard, what });
+        self
+    }
+
+    fn account(&self) -> Account {
+        let clusters = ["c1", "c2", "c3"].map(str::to_owned);
+        Scene {
+            clusters: &clusters,
+            faults: &self.faults,
+            strikes: &self.strikes,
+            entries: &self.entries,
+            ledger: &self.ledger,
+            start_nanos: START,
+            measured_from_nanos: 1_000 * MILLI,
+            end_nanos: END_MS * MILLI,
+        }
+        .account()
+    }
+}
+
+/// Due times count from the start of the run, whose warm-up is a second.
+fn is_due(due: u64, from_ms: u64, until_ms: u64) -> bool {
+    (from_ms + 1_000..until_ms + 1_000).contains(&due)
+}
+
+#[test]
+fn a_kill_and_a_restart_share_what_was_lost_and_recover_together() {
+    let fate = |cluster: usize, due: u64| match cluster {
+        // The first two messages were on their way; two were written too late to be confirmed.
+        1 if is_due(due, 998, 1_002) => None,
+        // What was queued is lost where it was sent before its subscriber was back.
+        1 if is_due(due, 1_900, 2_010) => None,
+        // And the rest arrives when the links are back.
+        1 if is_due(due, 1_002, 2_200) => Some(2_200 + 1_000 - due),
+        _ => Some(1),
+    };
+    let run = Run::new(&["1s kill c2/1", "2s restart c2/1"], fate)
+        .with(1_001, 1, 0, Happened::Lost { in_doubt: 2 })
+        .with(1_003, 1, 1, Happened::Lost { in_doubt: 5 })
+        .with(2_190, 1, 0, Happened::Back)
+        .with(2_195, 1, 1, Happened::Back);
+    let account = run.account();
+    assert_eq!(account.reasons, Vec::<String>::new());
+    let [kill, restart] = &account.reports[..] else { panic!("{:?}", account.reports) };
+    assert_eq!((kill.name.as_str(), kill.cluster.as_str()), ("kill c2/1", "c2"));
+    assert_eq!((kill.struck_at_s, kill.detected_ms), (Some(1.0), Some(1.0)));
+    assert_eq!((kill.lost, kill.in_doubt, kill.duplicates), (104, 7, 0));
+    assert_eq!(kill.recovered_ms, Some(1_200.0));
+    assert_eq!(restart.detected_ms, None, "no link was there to notice");
+    assert_eq!((restart.lost, restart.in_doubt), (10, 0));
+    assert_eq!((restart.reconnected_ms, restart.recovered_ms), (Some(195.0), Some(200.0)));
+    assert_eq!(account.excused, Excused { lost: 114, disconnects: 2, ..Excused::default() });
+    for report in [kill, restart] {
+        let names: Vec<&str> = report.clusters.iter().map(|other| other.name.as_str()).collect();
+        assert_eq!(names, ["c1", "c3"]);
+        assert!(report.clusters.iter().all(|other| !other.noticed && other.lost == 0), "{report:?}");
+    }
+}
+
+#[test]
+fn a_pause_costs_time_alone_and_is_over_when_what_waited_has_arrived() {
+    let fate = |cluster: usize, due: u64| match cluster {
+        0 if is_due(due, 2_000, 2_500) => Some(2_500 + 1_000 - due + 20),
+        _ => Some(1),
+    };
+    let account = Run::new(&["2s pause c1/1 500ms"], fate).account();
+    let report = &account.reports[0];
+    assert_eq!((report.lost, report.detected_ms, report.reconnected_ms), (0, None, None));
+    // The last hundred milliseconds of the pause are within what counts as prompt.
+    let recovered = report.recovered_ms.expect("it recovers");
+    assert!((400.0..=520.0).contains(&recovered), "{recovered}");
+    assert_eq!(account.excused, Excused::default());
+    assert!(account.reasons.is_empty(), "{:?}", account.reasons);
+}
+
+#[test]
+fn a_server_that_stays_dead_does_not_recover_and_that_is_said() {
+    let fate = |cluster: usize, due: u64| (cluster != 2 || due < 2_000).then_some(1);
+    let run = Run::new(&["1s kill c3/1"], fate).with(1_001, 2, 0, Happened::Lost { in_doubt: 1 });
+    let account = run.account();
+    assert_eq!((account.reports[0].recovered_ms, account.reports[0].reconnected_ms), (None, None));
+    assert_eq!(account.reasons.len(), 1, "{:?}", account.reasons);
+    assert!(account.reasons[0].contains("c3 had not recovered"), "{:?}", account.reasons);
+    assert_eq!(account.excused.lost, 4_000);
+}
+
+#[test]
+fn loss_on_another_cluster_or_after_the_recovery_is_not_explained() {
+    let fate = |cluster: usize, due: u64| match cluster {
+        0 if is_due(due, 1_100, 1_103) => None,
+        1 if is_due(due, 1_000, 1_500) || is_due(due, 4_000, 4_007) => None,
+        _ => Some(1),
+    };
+    let account = Run::new(&["1s kill c2/1"], fate).account();
+    assert_eq!(account.excused.lost, 500);
+    assert_eq!(account.reports[0].recovered_ms, Some(500.0));
+    let other = &account.reports[0].clusters[0];
+    assert_eq!((other.name.as_str(), other.lost, other.noticed), ("c1", 3, true));
+    assert!(
+        account.reasons.iter().any(|reason| reason.contains("c1 lost 3 messages")),
+        "{:?}",
+        account.reasons
+    );
+}
+
+#[test]
+fn another_cluster_that_slows_down_has_noticed() {
+    let fate = |cluster: usize, due: u64| match cluster {
+        0 if is_due(due, 1_000, 1_500) => None,
+        1 if is_due(due, 1_000, 1_500) => Some(5),
+        _ => Some(1),
+    };
+    let account = Run::new(&["1s kill c1/1"], fate).account();
+    let noticed: Vec<_> = account.reports[0].clusters.iter().map(|other| other.noticed).collect();
+    assert_eq!(noticed, [true, false]);
+    assert!(account.reasons.is_empty(), "slower is told, and is no mistake: {:?}", account.reasons);
+}
+
+#[test]
+fn a_lame_duck_may_cost_duplicates_and_moves_and_nobody_else_may() {
+    let mut run = Run::new(&["1s lame-duck c1/1", "1s kill c2/1"], |_, _| Some(1))
+        .with(1_002, 0, 0, Happened::LameDuck)
+        .with(1_300, 0, 0, Happened::Moved)
+        .with(1_400, 0, 1, Happened::Moved);
+    for cluster in 0..2 {
+        let due = 2_300 * MILLI;
+        run.ledger.delivered(&Delivery { arrival: Arrival::Duplicate, ..delivery(cluster, due, MILLI) });
+    }
+    let account = run.account();
+    assert_eq!((account.excused.duplicate, account.excused.disconnects), (1, 2));
+    let lame_duck = &account.reports[0];
+    assert_eq!((lame_duck.detected_ms, lame_duck.duplicates), (Some(2.0), 1));
+    assert_eq!(lame_duck.reconnected_ms, Some(400.0));
+    assert!(lame_duck.recovered_ms.is_some_and(|millis| (400.0..401.0).contains(&millis)), "{lame_duck:?}");
+    let others: Vec<&str> = lame_duck.clusters.iter().map(|other| other.name.as_str()).collect();
+    assert_eq!(others, ["c3"], "c2 has a fault of its own at that time");
+}
+
+#[test]
+fn messages_that_were_refused_keep_a_cluster_from_having_recovered() {
+    let mut run = Run::new(&["1s kill c2/1"], |_, _| Some(1));
+    (0..300).for_each(|ms| run.ledger.refused(1, (2_050 + ms) * MILLI));
+    let report = &run.account().reports[0];
+    assert_eq!((report.refused, report.lost, report.recovered_ms), (300, 0, Some(350.0)));
+}
+
+#[test]
+fn a_fault_that_did_not_strike_is_told_and_owns_nothing() {
+    let mut run = Run::new(&["4s kill c2/1"], |_, _| Some(1));
+    run.strikes[0] = None;
+    let account = run.account();
+    assert_eq!((account.reports[0].struck_at_s, account.reports[0].asked_at_s), (None, 4.0));
+    assert_eq!((account.excused, account.reasons), (Excused::default(), Vec::new()));
+    assert!(account.reports[0].to_string().contains("the run ended before"));
+    assert_eq!(run.faults[0].at, Duration::from_secs(4));
+}

@@ -1,0 +1,25 @@
+//! Why a fault as it was written cannot be obeyed, in words that say what to write instead.
+
+use std::time::Duration;
+
+/// The text completes "`--fault '3s kil c2/1'`: ".
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum FaultError {
+    #[error("begins with the time at which it strikes, as in '3s {given}'")]
+    NoTime { given: String },
+    #[error("unknown fault {given:?}; did you mean {nearest}? known: {known}")]
+    UnknownAct { given: String, nearest: &'static str, known: &'static str },
+    #[error("{act} is written as '{form}'")]
+    Form { act: &'static str, form: &'static str },
+    #[error("there is no server {given}; there are c1/1 to c{clusters}/{nodes}")]
+    NoSuchServer { given: String, clusters: usize, nodes: usize },
+    #[error("strikes at {at:?}, after the end of the measured phase of {duration:?}")]
+    AfterEnd { at: Duration, duration: Duration },
+    #[error("at {at:?} {server} is dead already, by an earlier fault")]
+    Dead { server: String, at: Duration },
+    #[error("at {at:?} {server} stands still, by an earlier fault")]
+    Paused { server: String, at: Duration },
+    #[error("at {at:?} {server} is going away already, by an earlier fault")]
+    Leaving { server: String, at: Duration },
+}

@@ -1,0 +1,120 @@
+//! What the links of a run's node told while faults struck: when each was lost, and when it was back.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use croupier::{Builder, ClusterName, Event};
+use serde::{Deserialize, Serialize};
+
+use crate::clock::monotonic_nanos;
+
+/// Written by the shards, from their own threads, as it happens.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Journal(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    clusters: Vec<ClusterName>,
+    entries: Mutex<Vec<Entry>>,
+    dropped: AtomicU64,
+}
+
+/// Something that happened to the link of one shard to one cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Entry {
+    /// On the machine's monotonic clock.
+    pub(crate) at_nanos: u64,
+    pub(crate) cluster: usize,
+    pub(crate) shard: usize,
+    pub(crate) what: Happened,
+}
+
+/// What happened to a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Happened {
+    /// Its connection was lost; so many messages had been written to it and not confirmed.
+    Lost { in_doubt: u64 },
+    /// It is connected again.
+    Back,
+    /// Its server says that it is going away.
+    LameDuck,
+    /// It has another connection, and leaves the one that it had.
+    Moved,
+    /// It has ended for good.
+    Ended,
+}
+
+/// A link that comes and goes as often as it may fills this in an hour.
+const ENTRIES_MAX: usize = 65_536;
+
+impl Journal {
+    /// Of a run over these clusters.
+    pub(crate) fn new(clusters: &[ClusterName]) -> Self {
+        Self(Arc::new(Inner { clusters: clusters.to_vec(), ..Inner::default() }))
+    }
+
+    /// Has the node write into it.
+    pub(crate) fn listen(&self, builder: Builder) -> Builder {
+        let journal = self.clone();
+        builder.on_event(move |event| journal.note(event, monotonic_nanos()))
+    }
+
+    /// All so far, by time, and how many more there were than it holds.
+    pub(crate) fn entries(&self) -> (Vec<Entry>, u64) {
+        let mut entries = self.0.entries.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        entries.sort_by_key(|entry| entry.at_nanos);
+        (entries, self.0.dropped.load(Ordering::Relaxed))
+    }
+
+    fn note(&self, event: &Event, at_nanos: u64) {
+        let (cluster, shard, what) = match event {
+            Event::Disconnected { cluster, shard, in_doubt, .. } => {
+                (cluster, *shard, Happened::Lost { in_doubt: *in_doubt })
+            }
+            Event::Reconnected { cluster, shard, .. } => (cluster, *shard, Happened::Back),
+            Event::LameDuck { cluster, shard, .. } => (cluster, *shard, Happened::LameDuck),
+            Event::Moved { cluster, shard, .. } => (cluster, *shard, Happened::Moved),
+            Event::LinkEnded { cluster, shard, .. } => (cluster, *shard, Happened::Ended),
+            _ => return,
+        };
+        let Some(cluster) = self.0.clusters.iter().position(|known| known == cluster) else { return };
+        let mut entries = self.0.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        if entries.len() < ENTRIES_MAX {
+            entries.push(Entry { at_nanos, cluster, shard, what });
+        } else {
+            self.0.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn back(cluster: &str, shard: usize) -> Event {
+        Event::Reconnected { cluster: cluster.into(), shard, server: "127.0.0.1:1".to_owned() }
+    }
+
+    #[test]
+    fn what_happens_to_the_links_of_the_run_is_noted_by_time() {
+        let journal = Journal::new(&["c1", "c2"].map(ClusterName::from));
+        journal.note(&back("c2", 1), 20);
+        journal.note(&Event::Draining, 15);
+        journal.note(&back("c9", 1), 16);
+        journal.note(&Event::LameDuck { cluster: "c1".into(), shard: 0, server: String::new() }, 10);
+        let (entries, dropped) = journal.entries();
+        let entry = |at_nanos, cluster, shard, what| Entry { at_nanos, cluster, shard, what };
+        assert_eq!(entries, [entry(10, 0, 0, Happened::LameDuck), entry(20, 1, 1, Happened::Back)]);
+        assert_eq!(dropped, 0);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_counted() {
+        let journal = Journal::new(&["c1".into()]);
+        for at in 0..ENTRIES_MAX as u64 + 3 {
+            journal.note(&back("c1", 0), at);
+        }
+        let (entries, dropped) = journal.entries();
+        assert_eq!((entries.len(), dropped), (ENTRIES_MAX, 3));
+    }
+}

@@ -1,0 +1,170 @@
+//! What is told of a fault: when it struck, what it cost, and whether the other clusters noticed.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::ServerFault;
+use crate::quantity::grouped;
+
+/// One fault of a run. Seconds count from the start of the measured phase; milliseconds from the strike.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct FaultReport {
+    /// As it was asked for, without its time.
+    pub(crate) name: String,
+    /// The cluster that it struck.
+    pub(crate) cluster: String,
+    pub(crate) asked_at_s: f64,
+    /// None when the run ended before.
+    pub(crate) struck_at_s: Option<f64>,
+    /// When what was done to the server was over; a paused one goes on.
+    pub(crate) ended_at_s: Option<f64>,
+    /// Until the first link of any shard to the cluster was lost, or heard that its server goes away. None when
+    /// none did.
+    pub(crate) detected_ms: Option<f64>,
+    /// Until every link was connected again. None when none was lost, or not all came back.
+    pub(crate) reconnected_ms: Option<f64>,
+    /// Until no link was down and all messages arrived without delay, for a tenth of a second at least.
+    pub(crate) recovered_ms: Option<f64>,
+    /// Messages to the cluster that were sent and never arrived, by when they were due.
+    pub(crate) lost: u64,
+    /// Messages that were not sent, because the buffer for the cluster was full.
+    pub(crate) refused: u64,
+    /// Messages that had been written to the connections that were lost, and were not confirmed.
+    pub(crate) in_doubt: u64,
+    pub(crate) duplicates: u64,
+    pub(crate) reordered: u64,
+    /// The clusters that no fault had struck meanwhile.
+    pub(crate) clusters: Vec<OtherCluster>,
+}
+
+/// How another cluster fared from the strike until the struck one had recovered.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct OtherCluster {
+    pub(crate) name: String,
+    pub(crate) lost: u64,
+    pub(crate) disconnects: u64,
+    /// End to end, before the first fault; none when too few messages tell. To 7 %.
+    pub(crate) p99_before_us: Option<f64>,
+    pub(crate) p99_during_us: Option<f64>,
+    /// Whether it lost a message or a link, or its p99 was more than twice that of before.
+    pub(crate) noticed: bool,
+}
+
+impl FaultReport {
+    /// Of a fault to which it did not come.
+    pub(super) fn not_struck(fault: &ServerFault) -> Self {
+        Self {
+            name: fault.to_string(),
+            cluster: format!("c{}", fault.server.cluster + 1),
+            asked_at_s: fault.at.as_secs_f64(),
+            struck_at_s: None,
+            ended_at_s: None,
+            detected_ms: None,
+            reconnected_ms: None,
+            recovered_ms: None,
+            lost: 0,
+            refused: 0,
+            in_doubt: 0,
+            duplicates: 0,
+            reordered: 0,
+            clusters: Vec::new(),
+        }
+    }
+}
+
+/// Some lines for people, the first at the margin of the summary's other lines.
+impl fmt::Display for FaultReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(struck_at_s) = self.struck_at_s else {
+            return writeln!(f, "fault       {:.3} s  {}: the run ended before", self.asked_at_s, self.name);
+        };
+        writeln!(
+            f,
+            "fault       {struck_at_s:.3} s  {}: {}, {}, {}",
+            self.name,
+            after("noticed", "no link noticed", self.detected_ms),
+            after("connected again", "no link came back", self.reconnected_ms),
+            after("recovered", "NOT recovered", self.recovered_ms),
+        )?;
+        writeln!(
+            f,
+            "              {}: lost {}, refused {}, in doubt {}, duplicate {}, reordered {}",
+            self.cluster,
+            grouped(self.lost),
+            grouped(self.refused),
+            grouped(self.in_doubt),
+            grouped(self.duplicates),
+            grouped(self.reordered)
+        )?;
+        self.clusters.iter().try_for_each(|other| other.fmt(f))
+    }
+}
+
+impl fmt::Display for OtherCluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let noticed = if self.noticed { "NOTICED" } else { "did not notice" };
+        let micros =
+            |p99: Option<f64>| p99.map_or_else(|| "unknown".to_owned(), |p99| format!("{p99:.0} us"));
+        writeln!(
+            f,
+            "              {} {noticed}: lost {}, disconnects {}, p99 {} before and {} during",
+            self.name,
+            grouped(self.lost),
+            self.disconnects,
+            micros(self.p99_before_us),
+            micros(self.p99_during_us)
+        )
+    }
+}
+
+fn after(what: &str, otherwise: &str, millis: Option<f64>) -> String {
+    match millis {
+        None => otherwise.to_owned(),
+        Some(millis) if millis < 1_000.0 => format!("{what} after {millis:.1} ms"),
+        Some(millis) => format!("{what} after {:.2} s", millis / 1_000.0),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A fault with round numbers.
+    pub(crate) fn sample() -> FaultReport {
+        FaultReport {
+            name: "kill c2/1".to_owned(),
+            cluster: "c2".to_owned(),
+            asked_at_s: 3.0,
+            struck_at_s: Some(3.0004),
+            ended_at_s: Some(3.002),
+            detected_ms: Some(1.25),
+            reconnected_ms: Some(2_300.0),
+            recovered_ms: Some(2_345.0),
+            lost: 1_234,
+            refused: 0,
+            in_doubt: 20,
+            duplicates: 0,
+            reordered: 0,
+            clusters: vec![OtherCluster {
+                name: "c1".to_owned(),
+                lost: 0,
+                disconnects: 0,
+                p99_before_us: Some(905.0),
+                p99_during_us: None,
+                noticed: false,
+            }],
+        }
+    }
+
+    #[test]
+    fn a_fault_is_told_in_lines_that_stand_by_themselves() {
+        let expected = "\
+fault       3.000 s  kill c2/1: noticed after 1.2 ms, connected again after 2.30 s, recovered after 2.35 s
+              c2: lost 1 234, refused 0, in doubt 20, duplicate 0, reordered 0
+              c1 did not notice: lost 0, disconnects 0, p99 905 us before and unknown during
+";
+        let text = sample().to_string();
+        assert_eq!(text, expected, "\n{text}");
+    }
+}
