@@ -137,7 +137,6 @@ impl Scene<'_> {
         let ended = self.strikes[of.fault].and_then(|strike| strike.ended_nanos);
         let during = of.at_nanos..of.recovered_nanos.unwrap_or(self.end_nanos).max(of.at_nanos);
         let since_strike = |nanos: u64| rounded(nanos.saturating_sub(of.at_nanos) as f64 / 1e6, 3);
-        let links_back = own().filter(|entry| matches!(entry.what, Happened::Back | Happened::Moved)).last();
         FaultReport {
             name: fault.to_string(),
             cluster: self.clusters[of.cluster].clone(),
@@ -145,9 +144,7 @@ impl Scene<'_> {
             struck_at_s: Some(self.measured_s(of.at_nanos)),
             ended_at_s: ended.map(|at| self.measured_s(on_run_clock(at, self.start_nanos))),
             detected_ms: detected.map(|entry| since_strike(self.on_clock(entry))),
-            reconnected_ms: links_back
-                .filter(|_| self.is_up_at(of.cluster, of.next_nanos.min(self.last_nanos())))
-                .map(|entry| since_strike(self.on_clock(entry))),
+            reconnected_ms: self.reconnected(of).map(since_strike),
             recovered_ms: of.recovered_nanos.map(since_strike),
             lost: cost.lost(),
             refused: cost.refused,
@@ -219,26 +216,31 @@ impl Scene<'_> {
         let late_nanos = (self.before(cluster).value_at_quantile(0.99) * LATE_FACTOR).max(LATE_NANOS_MIN);
         let outages = self.outages(cluster);
         let cell_nanos = self.ledger.cell_nanos();
+        // Clients leave a server in lame duck mode one after the other, and it closes those that stay when it
+        // likes: it counts from its last sign.
+        let is_slow = fault.act == ServerAct::LameDuck;
+        let until = if is_slow { next_nanos.min(self.end_nanos) } else { self.end_nanos };
         let (mut disturbed_until, mut calm_from, mut messages) = (at_nanos, None, 0);
-        for (begin, cell) in self.ledger.cells(cluster, at_nanos..self.end_nanos) {
+        let mut is_calm = false;
+        for (begin, cell) in self.ledger.cells(cluster, at_nanos..until) {
             let end = begin + cell_nanos;
             let is_down = outages.iter().any(|outage| outage.start < end && begin < outage.end);
             let is_late = cell.last_arrival_nanos > end + late_nanos;
             if cell.lost() > 0 || cell.refused > 0 || is_late || is_down {
                 disturbed_until = disturbed_until.max(end).max(cell.last_arrival_nanos);
-                (calm_from, messages) = (None, 0);
+                (calm_from, messages, is_calm) = (None, 0, false);
                 continue;
             }
             messages += cell.sent;
-            if end - *calm_from.get_or_insert(begin) >= CALM_NANOS && messages > 0 {
-                // Nothing need be disturbed while clients leave a server, one after the other.
-                let moves = self.entries_of(cluster, at_nanos..next_nanos);
-                let moved = moves.filter(|entry| entry.what == Happened::Moved).last();
-                let moved = moved.filter(|_| fault.act == ServerAct::LameDuck);
-                return Some(disturbed_until.max(moved.map_or(0, |entry| self.on_clock(entry) + 1)));
+            is_calm |= end - *calm_from.get_or_insert(begin) >= CALM_NANOS && messages > 0;
+            if is_calm && !is_slow {
+                return Some(disturbed_until);
             }
         }
-        None
+        // Nothing need be disturbed by a move.
+        let moves = self.entries_of(cluster, at_nanos..next_nanos);
+        let moved = moves.filter(|entry| entry.what == Happened::Moved).last();
+        is_calm.then(|| disturbed_until.max(moved.map_or(0, |entry| self.on_clock(entry) + 1)))
     }
 
     /// When any link of a cluster was down.
@@ -261,8 +263,23 @@ impl Scene<'_> {
         outages
     }
 
-    fn is_up_at(&self, cluster: usize, at_nanos: u64) -> bool {
-        !self.outages(cluster).iter().any(|outage| outage.contains(&at_nanos))
+    /// When every link was connected again that was down at a strike or was lost after it, or when the last one
+    /// had moved.
+    fn reconnected(&self, of: &Struck) -> Option<u64> {
+        let own = || self.entries_of(of.cluster, of.at_nanos..of.next_nanos);
+        let outages = self.outages(of.cluster);
+        let lost = own().find(|entry| matches!(entry.what, Happened::Lost { .. }));
+        let is_down = outages.iter().any(|outage| outage.contains(&of.at_nanos));
+        let Some(mut up) = lost.map(|entry| self.on_clock(entry)).or(is_down.then_some(of.at_nanos)) else {
+            return own()
+                .filter(|entry| entry.what == Happened::Moved)
+                .last()
+                .map(|entry| self.on_clock(entry));
+        };
+        while let Some(outage) = outages.iter().find(|outage| outage.contains(&up)) {
+            up = outage.end;
+        }
+        (up < u64::MAX).then_some(up)
     }
 
     /// The latencies of a cluster before the first fault: of the measured phase, or of all where that is too
@@ -283,10 +300,6 @@ impl Scene<'_> {
 
     fn on_clock(&self, entry: &Entry) -> u64 {
         on_run_clock(entry.at_nanos, self.start_nanos)
-    }
-
-    fn last_nanos(&self) -> u64 {
-        self.entries.last().map_or(self.end_nanos, |entry| self.on_clock(entry).max(self.end_nanos))
     }
 
     fn measured_s(&self, run_nanos: u64) -> f64 {

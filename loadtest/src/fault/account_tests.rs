@@ -93,7 +93,7 @@ fn a_kill_and_a_restart_share_what_was_lost_and_recover_together() {
     assert_eq!((kill.name.as_str(), kill.cluster.as_str()), ("kill c2/1", "c2"));
     assert_eq!((kill.struck_at_s, kill.detected_ms), (Some(1.0), Some(1.0)));
     assert_eq!((kill.lost, kill.in_doubt, kill.duplicates), (104, 7, 0));
-    assert_eq!(kill.recovered_ms, Some(1_200.0));
+    assert_eq!((kill.reconnected_ms, kill.recovered_ms), (Some(1_195.0), Some(1_200.0)));
     assert_eq!(restart.detected_ms, None, "no link was there to notice");
     assert_eq!((restart.lost, restart.in_doubt), (10, 0));
     assert_eq!((restart.reconnected_ms, restart.recovered_ms), (Some(195.0), Some(200.0)));
@@ -182,6 +182,20 @@ fn a_lame_duck_may_cost_duplicates_and_moves_and_nobody_else_may() {
     assert!(lame_duck.recovered_ms.is_some_and(|millis| (400.0..401.0).contains(&millis)), "{lame_duck:?}");
     let others: Vec<&str> = lame_duck.clusters.iter().map(|other| other.name.as_str()).collect();
     assert_eq!(others, ["c3"], "c2 has a fault of its own at that time");
+}
+
+#[test]
+fn a_lame_duck_without_another_server_is_over_when_its_links_are_back() {
+    let fate = |cluster: usize, due: u64| (cluster != 0 || !is_due(due, 3_000, 3_400)).then_some(1);
+    let run = Run::new(&["1s lame-duck c1/1"], fate)
+        .with(1_002, 0, 0, Happened::LameDuck)
+        .with(3_000, 0, 0, Happened::Lost { in_doubt: 3 })
+        .with(3_380, 0, 0, Happened::Back);
+    let account = run.account();
+    assert_eq!(account.excused, Excused { lost: 400, disconnects: 1, ..Excused::default() });
+    let report = &account.reports[0];
+    assert_eq!((report.reconnected_ms, report.recovered_ms), (Some(2_380.0), Some(2_400.0)));
+    assert_eq!((account.reasons, report.in_doubt), (Vec::new(), 3));
 }
 
 #[test]

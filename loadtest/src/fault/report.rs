@@ -22,7 +22,8 @@ pub(crate) struct FaultReport {
     /// Until the first link of any shard to the cluster was lost, or heard that its server goes away. None when
     /// none did.
     pub(crate) detected_ms: Option<f64>,
-    /// Until every link was connected again. None when none was lost, or not all came back.
+    /// Until every link was connected again that was down or was lost, or the last one had moved. None when there
+    /// was no such link, or not all came back.
     pub(crate) reconnected_ms: Option<f64>,
     /// Until no link was down and all messages arrived without delay, for a tenth of a second at least.
     pub(crate) recovered_ms: Option<f64>,
@@ -79,14 +80,20 @@ impl fmt::Display for FaultReport {
         let Some(struck_at_s) = self.struck_at_s else {
             return writeln!(f, "fault       {:.3} s  {}: the run ended before", self.asked_at_s, self.name);
         };
-        writeln!(
-            f,
-            "fault       {struck_at_s:.3} s  {}: {}, {}, {}",
-            self.name,
-            after("noticed", "no link noticed", self.detected_ms),
-            after("connected again", "no link came back", self.reconnected_ms),
-            after("recovered", "NOT recovered", self.recovered_ms),
-        )?;
+        let noticed = match (self.detected_ms, self.reconnected_ms) {
+            (None, None) => "no link noticed".to_owned(),
+            // The links were down already: it is they who come back.
+            (None, Some(millis)) => format!("links back after {}", time(millis)),
+            (Some(noticed), None) => format!("noticed after {}, links NOT back", time(noticed)),
+            (Some(noticed), Some(back)) => {
+                format!("noticed after {}, links back after {}", time(noticed), time(back))
+            }
+        };
+        let recovered = match self.recovered_ms {
+            Some(millis) => format!("recovered after {}", time(millis)),
+            None => "NOT recovered".to_owned(),
+        };
+        writeln!(f, "fault       {struck_at_s:.3} s  {}: {noticed}, {recovered}", self.name)?;
         writeln!(
             f,
             "              {}: lost {}, refused {}, in doubt {}, duplicate {}, reordered {}",
@@ -118,12 +125,8 @@ impl fmt::Display for OtherCluster {
     }
 }
 
-fn after(what: &str, otherwise: &str, millis: Option<f64>) -> String {
-    match millis {
-        None => otherwise.to_owned(),
-        Some(millis) if millis < 1_000.0 => format!("{what} after {millis:.1} ms"),
-        Some(millis) => format!("{what} after {:.2} s", millis / 1_000.0),
-    }
+fn time(millis: f64) -> String {
+    if millis < 1_000.0 { format!("{millis:.1} ms") } else { format!("{:.2} s", millis / 1_000.0) }
 }
 
 #[cfg(test)]
@@ -160,7 +163,7 @@ pub(crate) mod tests {
     #[test]
     fn a_fault_is_told_in_lines_that_stand_by_themselves() {
         let expected = "\
-fault       3.000 s  kill c2/1: noticed after 1.2 ms, connected again after 2.30 s, recovered after 2.35 s
+fault       3.000 s  kill c2/1: noticed after 1.2 ms, links back after 2.30 s, recovered after 2.35 s
               c2: lost 1 234, refused 0, in doubt 20, duplicate 0, reordered 0
               c1 did not notice: lost 0, disconnects 0, p99 905 us before and unknown during
 ";

@@ -44,8 +44,8 @@ rate from two shards, checks every message and prints a verdict.";
         OptionRow::new(
             "--fault",
             "'TIME kill SERVER', --fault 'TIME restart SERVER', --fault 'TIME lame-duck SERVER',",
-            "--fault 'TIME pause SERVER TIME': so long after the start of the measured phase;\n\
-             c2/1 is the first server of cluster c2; may be repeated",
+            "--fault 'TIME pause SERVER TIME': so long after the start of the\n\
+             measured phase; c2/1 is the first server of cluster c2; may be repeated",
             "none",
         ),
     ];

@@ -1,0 +1,192 @@
+//! Runs in which something goes wrong: servers are killed, and runs are interrupted.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{ChildStderr, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use support::{GUARD, check_verdict, children_of, command, croupier, report_of, send_signal, wait};
+
+mod support;
+
+#[test]
+fn a_server_that_dies_and_comes_back_costs_its_own_cluster_alone() {
+    let (report, progress) = report_of(&[
+        "run",
+        "--rate",
+        "1500",
+        "--warmup",
+        "300ms",
+        "--duration",
+        "6s",
+        "--topics",
+        "200",
+        "--fault",
+        "1s restart c1/1",
+        "--fault",
+        "800ms kill c2/1",
+        "--fault",
+        "1.1s restart c2/1",
+        "--fault",
+        "3s pause c3/1 100ms",
+        "--json",
+        "-",
+    ]);
+    let faults = report["faults"].as_array().expect("a list of faults");
+    let names: Vec<&str> = faults.iter().filter_map(|fault| fault["name"].as_str()).collect();
+    assert_eq!(names, ["kill c2/1", "restart c1/1", "restart c2/1", "pause c3/1 100ms"], "{progress}");
+    for (fault, asked) in faults.iter().zip([0.8, 1.0, 1.1, 3.0]) {
+        assert_eq!(fault["asked_at_s"], asked);
+        assert!(fault["struck_at_s"].as_f64() >= Some(asked), "{fault}");
+        assert!(fault["ended_at_s"].as_f64() >= fault["struck_at_s"].as_f64(), "{fault}");
+        for cluster in fault["clusters"].as_array().expect("the others") {
+            assert_ne!(cluster["name"], fault["cluster"]);
+            assert_eq!((&cluster["lost"], &cluster["disconnects"]), (&0.into(), &0.into()), "{progress}");
+        }
+    }
+    assert!(faults[0]["detected_ms"].as_f64() > Some(0.0), "{progress}");
+    assert!(faults[1]["detected_ms"].as_f64() > Some(0.0), "{progress}");
+    assert!(faults[3]["detected_ms"].is_null(), "a short pause is no reason to leave: {progress}");
+    assert!(faults[3]["ended_at_s"].as_f64() >= Some(3.1), "{progress}");
+
+    // What is lost is all theirs, and one that does not recover in time is told.
+    let count = |value: &Value| value.as_u64().unwrap_or_else(|| panic!("{value} is no count"));
+    let lost: u64 = faults.iter().map(|fault| count(&fault["lost"])).sum();
+    assert_eq!(
+        lost,
+        count(&report["counts"]["lost"]) + count(&report["warmup_counts"]["lost"]),
+        "{progress}"
+    );
+    let reasons = report["verdict"]["reasons"].to_string();
+    assert!(!reasons.contains("beyond") && !reasons.contains("unexpected"), "{progress}");
+    let unrecovered = faults.iter().filter(|fault| fault["recovered_ms"].is_null()).count();
+    assert_eq!(reasons.matches("had not recovered").count(), unrecovered, "{progress}");
+    assert!(progress.contains("kill c2/1: noticed after"), "{progress}");
+}
+
+#[test]
+fn a_cluster_that_stays_dead_makes_the_run_invalid_and_is_named() {
+    let (report, progress) = report_of(&[
+        "run",
+        "--rate",
+        "500",
+        "--warmup",
+        "100ms",
+        "--duration",
+        "1500ms",
+        "--topics",
+        "60",
+        "--clusters",
+        "2",
+        "--shards",
+        "1",
+        "--fault",
+        "500ms kill c1/1",
+        "--json",
+        "-",
+    ]);
+    assert_eq!(report["verdict"]["status"], "INVALID");
+    let reasons = report["verdict"]["reasons"].to_string();
+    assert!(reasons.contains("kill c1/1 at 500ms: c1 had not recovered"), "{progress}");
+    assert!(!reasons.contains("beyond"), "{progress}");
+    assert!(report["faults"][0]["lost"].as_u64() > Some(0), "{progress}");
+}
+
+#[test]
+fn a_fault_that_cannot_be_is_told_what_to_write() {
+    for (fault, answer) in [
+        ("3s kil c2/1", "did you mean kill?"),
+        ("3s kill c9/1", "there are c1/1 to c3/1"),
+        ("kill c2/1", "'3s kill c2/1'"),
+        ("11s kill c2/1", "after the end of the measured phase"),
+    ] {
+        let output = croupier(&["run", "--fault", fault]);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert!(complaint.contains(answer), "{fault}: {complaint}");
+    }
+}
+
+#[test]
+fn an_interrupted_run_reports_what_there_is() {
+    let arguments = ["run", "--rate", "1k", "--warmup", "0s", "--duration", "10m", "--topics", "50"];
+    let report = check_interrupted(&arguments, "delivered", libc::SIGINT, 130);
+    assert!(report["counts"]["sent"].as_u64() > Some(0), "{report}");
+    assert_eq!(report["counts"]["sent"], report["counts"]["delivered"], "{report}");
+    assert!(report["verdict"]["reasons"][0].to_string().contains("interrupted by SIGINT"), "{report}");
+
+    let faults =
+        ["run", "--rate", "1k", "--warmup", "0s", "--duration", "10m", "--fault", "0s pause c1/1 9m"];
+    let report = check_interrupted(&faults, "pause c1/1", libc::SIGTERM, 143);
+    assert_eq!(report["faults"][0]["name"], "pause c1/1 540s");
+}
+
+#[test]
+fn a_second_signal_ends_the_run_at_once() {
+    let arguments = ["run", "--rate", "1k", "--warmup", "0s", "--duration", "10m", "--topics", "50"];
+    let (mut run, mut lines) = start(&arguments, &scratch_file("second"));
+    assert!(lines.any(|line| line.contains("delivered")), "the run did not get under way");
+    let servers = children_of(run.id());
+    send_signal(run.id(), libc::SIGINT);
+    assert!(lines.any(|line| line.contains("interrupted after")), "the first signal is not told");
+    send_signal(run.id(), libc::SIGTERM);
+    let code = wait(&mut run);
+    // It may have ended by the first one meanwhile.
+    assert!([Some(143), Some(130)].contains(&code), "{code:?}");
+    check_gone(&servers);
+}
+
+/// The report of a run that was signalled once a line of progress had `word`.
+fn check_interrupted(arguments: &[&str], word: &str, signal: libc::c_int, code: i32) -> Value {
+    let path = scratch_file(&format!("interrupted-{}-{signal}", arguments[1]));
+    let (mut run, mut lines) = start(arguments, &path);
+    assert!(lines.any(|line| line.contains(word)), "the run did not get under way");
+    let children = children_of(run.id());
+    assert!(!children.is_empty());
+    send_signal(run.id(), signal);
+    let told: Vec<String> = lines.collect();
+    assert_eq!(wait(&mut run), Some(code), "{told:#?}");
+    check_gone(&children);
+    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{error}: {told:#?}"));
+    fs::remove_file(&path).expect("the report is ours");
+    let report: Value = serde_json::from_str(&text).expect("the file is JSON");
+    assert_eq!(report["partial"], true, "{report}");
+    assert_eq!(report["verdict"]["status"], "INVALID");
+    check_verdict(&report, Some(97));
+    report
+}
+
+fn start(
+    arguments: &[&str],
+    json: &std::path::Path,
+) -> (std::process::Child, impl Iterator<Item = String> + use<>) {
+    let json = json.to_str().expect("a path of ours is text");
+    let mut run = command(arguments)
+        .args(["--json", json])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the command starts");
+    let lines = BufReader::new(run.stdout.take().expect("its output is ours")).lines().map_while(Result::ok);
+    let errors: ChildStderr = run.stderr.take().expect("its errors are ours");
+    // Read along, so that it never waits for a reader.
+    std::thread::spawn(move || {
+        BufReader::new(errors).lines().map_while(Result::ok).for_each(|line| eprintln!("{line}"));
+    });
+    (run, lines)
+}
+
+fn check_gone(children: &[support::Process]) {
+    let deadline = Instant::now() + GUARD;
+    while children.iter().any(support::Process::is_running) {
+        assert!(Instant::now() < deadline, "processes are left behind: {children:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn scratch_file(name: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("croupier-faults-{}-{name}", std::process::id()))
+}
