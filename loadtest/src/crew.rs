@@ -26,7 +26,19 @@ pub(crate) trait Reply: DeserializeOwned + Send + 'static {
 pub(crate) struct Crew<'a, News> {
     pub(crate) fleet: Fleet<News>,
     interrupt: &'a Interrupt,
+    heed: Heed,
     events: VecDeque<News>,
+}
+
+/// What a signal does to the talk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Heed {
+    /// It ends the run, of which there is nothing to tell yet.
+    Fail,
+    /// It is noted, and cuts every wait short.
+    Cut { interrupted: Option<usize> },
+    /// What there is is being collected: a signal changes nothing more.
+    Collect,
 }
 
 /// Between two looks at signals.
@@ -41,7 +53,30 @@ impl<'a, News: Reply> Crew<'a, News> {
         processes: usize,
         interrupt: &'a Interrupt,
     ) -> Result<Self, RunError> {
-        Ok(Self { fleet: Fleet::start(scenario, processes)?, interrupt, events: VecDeque::new() })
+        Ok(Self {
+            fleet: Fleet::start(scenario, processes)?,
+            interrupt,
+            heed: Heed::Fail,
+            events: VecDeque::new(),
+        })
+    }
+
+    /// From here on a signal does not fail the run, but cuts its waits short.
+    pub(crate) fn begin(&mut self) {
+        self.heed = Heed::Cut { interrupted: None };
+    }
+
+    /// The signal that has cut the waits short, until [`collect`](Self::collect).
+    pub(crate) fn interrupted(&self) -> Option<usize> {
+        match self.heed {
+            Heed::Cut { interrupted } => interrupted,
+            Heed::Fail | Heed::Collect => None,
+        }
+    }
+
+    /// From here on waits are whole again.
+    pub(crate) fn collect(&mut self) {
+        self.heed = Heed::Collect;
     }
 
     /// Gives an order to one worker and waits for the answer.
@@ -76,7 +111,7 @@ impl<'a, News: Reply> Crew<'a, News> {
         Ok(answers.into_iter().flatten().collect())
     }
 
-    /// What has happened since the last call, after at most `pause`.
+    /// What has happened since the last call, after at most `pause`; a signal cuts that short.
     pub(crate) fn events(&mut self, pause: Duration) -> Result<Vec<News>, RunError> {
         let until = Instant::now() + pause;
         loop {
@@ -84,15 +119,15 @@ impl<'a, News: Reply> Crew<'a, News> {
             if let Some((process, _)) = self.hear(left)? {
                 return Err(RunError::Process { process, reason: "an answer to nothing".to_owned() });
             }
-            if !self.events.is_empty() || Instant::now() >= until {
+            if !self.events.is_empty() || Instant::now() >= until || self.interrupted().is_some() {
                 return Ok(self.events.drain(..).collect());
             }
         }
     }
 
-    /// Waits until `time`; events wait too.
+    /// Waits until `time`, or a signal; events wait too.
     pub(crate) fn wait_until(&mut self, time: Instant) -> Result<(), RunError> {
-        while Instant::now() < time {
+        while Instant::now() < time && self.interrupted().is_none() {
             let left = time.saturating_duration_since(Instant::now()).min(TICK);
             if let Some((process, _)) = self.hear(left)? {
                 return Err(RunError::Process { process, reason: "an answer to nothing".to_owned() });
@@ -109,8 +144,10 @@ impl<'a, News: Reply> Crew<'a, News> {
 
     /// The next answer, if one comes within `pause`; events are put aside.
     fn hear(&mut self, pause: Duration) -> Result<Option<(usize, News)>, RunError> {
-        if let Some(signal) = self.interrupt.signal() {
-            return Err(RunError::Interrupted { signal });
+        match (self.interrupt.signal(), &mut self.heed) {
+            (Some(signal), Heed::Fail) => return Err(RunError::Interrupted { signal }),
+            (Some(signal), Heed::Cut { interrupted }) => *interrupted = Some(signal),
+            _ => {}
         }
         match self.fleet.hear(pause) {
             None => Ok(None),

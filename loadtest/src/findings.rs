@@ -4,7 +4,7 @@ use croupier::ClusterName;
 
 use crate::cpu::CpuTimes;
 use crate::fault::{Account, Witness};
-use crate::interrupt;
+use crate::interrupt::Interruption;
 use crate::options::RunOptions;
 use crate::recorder::Recorder;
 use crate::report::{
@@ -12,7 +12,6 @@ use crate::report::{
     RateReport, Report, SCHEMA, command_line, rounded,
 };
 use crate::results::SeriesReport;
-use crate::scenario::Interruption;
 use crate::surroundings::Surroundings;
 use crate::verdict::{Circumstances, Evidence};
 use crate::worker::{Assignment, Outcome};
@@ -115,10 +114,8 @@ impl Findings<'_> {
     }
 
     fn interruption(&self) -> Option<String> {
-        let interruption = self.interrupted?;
-        let measured_from = self.assignment.schedule.measured_from_nanos();
-        let after = interruption.at_nanos.saturating_sub(measured_from) as f64 / 1e9;
-        Some(interrupt::reason(interruption.signal, after))
+        let measured_from_nanos = self.assignment.schedule.measured_from_nanos();
+        self.interrupted.map(|interruption| interruption.reason(measured_from_nanos))
     }
 
     fn evidence(
@@ -135,16 +132,11 @@ impl Findings<'_> {
             disconnects: connections.disconnects,
             slow_consumer_drops: connections.slow_consumer_drops,
             faults: account.map(|account| (account.excused, account.reasons.clone())),
-            interruption: self.interruption(),
             circumstances: Circumstances {
+                interruption: self.interruption(),
                 unit: "messages",
-                // What was not done because of a signal is no mistake of the generator's.
-                unsent: if self.interrupted.is_some() { 0 } else { unsent },
-                rate_asked: if self.interrupted.is_some() {
-                    0.0
-                } else {
-                    self.options.rate.per_second() as f64
-                },
+                unsent,
+                rate_asked: self.options.rate.per_second() as f64,
                 rate_achieved,
                 is_debug_build: cfg!(debug_assertions),
                 lag_p99_nanos: recorder.lag.value_at_quantile(0.99),

@@ -36,10 +36,21 @@ impl Interrupt {
     }
 }
 
-/// Why a run that a signal ended proves nothing, after so many seconds of its measured phase.
-pub(crate) fn reason(signal: usize, after_s: f64) -> String {
-    let name = if signal == SIGINT as usize { "SIGINT" } else { "SIGTERM" };
-    format!("interrupted by {name} after {after_s:.1} s of the measured phase")
+/// A run that was asked to stop while it was under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Interruption {
+    pub(crate) signal: usize,
+    /// On the run's clock.
+    pub(crate) at_nanos: u64,
+}
+
+impl Interruption {
+    /// Why the run proves nothing, whose measured phase began at this time.
+    pub(crate) fn reason(&self, measured_from_nanos: u64) -> String {
+        let name = if self.signal == SIGINT as usize { "SIGINT" } else { "SIGTERM" };
+        let after_s = self.at_nanos.saturating_sub(measured_from_nanos) as f64 / 1e9;
+        format!("interrupted by {name} after {after_s:.1} s of the measured phase")
+    }
 }
 
 /// What a shell expects of a process that a signal ended.

@@ -13,7 +13,7 @@ use crate::cpu::CpuTimes;
 use crate::fault::{Injector, Journal, Witness, monotonic_of};
 use crate::findings::Findings;
 use crate::fleet::FleetError;
-use crate::interrupt::Interrupt;
+use crate::interrupt::{Interrupt, Interruption};
 use crate::options::RunOptions;
 use crate::quantity::grouped;
 use crate::report::Report;
@@ -200,14 +200,6 @@ struct Course<'a> {
     /// When a signal has ended the sending, and which.
     interrupted: Option<Interruption>,
     shown: Shown,
-}
-
-/// A run that was asked to stop while it was under way.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Interruption {
-    pub(crate) signal: usize,
-    /// On the run's clock.
-    pub(crate) at_nanos: u64,
 }
 
 /// What the last progress line showed.

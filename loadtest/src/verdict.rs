@@ -35,14 +35,14 @@ pub(crate) struct Evidence {
     pub(crate) slow_consumer_drops: u64,
     /// What the faults of the run explain, and what they do not: none in a run without faults.
     pub(crate) faults: Option<(Excused, Vec<String>)>,
-    /// What ended the run before its time.
-    pub(crate) interruption: Option<String>,
     pub(crate) circumstances: Circumstances,
 }
 
 /// What bears on a run of any scenario.
 #[derive(Clone, Debug)]
 pub(crate) struct Circumstances {
+    /// What ended the run before its time.
+    pub(crate) interruption: Option<String>,
     /// What the schedule holds is called: "messages", "changes", "calls".
     pub(crate) unit: &'static str,
     pub(crate) rate_asked: f64,
@@ -95,7 +95,7 @@ impl Verdict {
 impl Evidence {
     /// Weighs everything; every reason is told, not only the first.
     pub(crate) fn verdict(&self) -> Verdict {
-        let mut invalid: Vec<String> = self.interruption.iter().cloned().collect();
+        let mut invalid = Vec::new();
         let excused_disconnects = match &self.faults {
             None => {
                 for (phase, counts) in [("measured phase", &self.measured), ("warm-up", &self.warmup)] {
@@ -151,11 +151,13 @@ impl Evidence {
 impl Circumstances {
     /// Another load than was asked for, or another program than users have.
     pub(crate) fn invalid_reasons(&self) -> Vec<String> {
-        let mut reasons = Vec::new();
-        if self.unsent > 0 {
+        let mut reasons: Vec<String> = self.interruption.iter().cloned().collect();
+        // What was not done because of a signal is no mistake of the generator's.
+        let is_whole = self.interruption.is_none();
+        if is_whole && self.unsent > 0 {
             reasons.push(format!("{} {} were not sent in time", self.unsent, self.unit));
         }
-        if self.rate_achieved < self.rate_asked * RATE_ACHIEVED_MIN {
+        if is_whole && self.rate_achieved < self.rate_asked * RATE_ACHIEVED_MIN {
             reasons.push(format!(
                 "{:.0} {}/s of the {:.0} asked for: {:.1} %, less than {:.0} %",
                 self.rate_achieved,
@@ -242,13 +244,13 @@ pub(crate) mod tests {
             disconnects: 0,
             slow_consumer_drops: 0,
             faults: None,
-            interruption: None,
             circumstances: sound_circumstances(),
         }
     }
 
     pub(crate) fn sound_circumstances() -> Circumstances {
         Circumstances {
+            interruption: None,
             unit: "messages",
             rate_asked: 1_000.0,
             rate_achieved: 999.0,
@@ -332,8 +334,12 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn an_interrupted_run_is_invalid_and_says_so_first() {
-        let (status, reason) = judge(|evidence| evidence.interruption = Some("interrupted".to_owned()));
+    fn an_interrupted_run_is_invalid_for_that_reason_alone() {
+        let (status, reason) = judge(|evidence| {
+            let circumstances = &mut evidence.circumstances;
+            circumstances.interruption = Some("interrupted".to_owned());
+            (circumstances.unsent, circumstances.rate_achieved) = (500, 0.0);
+        });
         assert_eq!((status, reason.as_str()), (Status::Invalid, "interrupted"));
     }
 

@@ -125,6 +125,21 @@ fn an_interrupted_run_reports_what_there_is() {
 }
 
 #[test]
+fn the_scenarios_with_workers_report_what_there_is_too() {
+    let registry =
+        ["run", "registry", "--rate", "100", "--warmup", "0s", "--duration", "10m", "--entries", "5"];
+    let report = check_interrupted(&registry, "seen", libc::SIGINT, 130);
+    assert!(report["counts"]["changes"].as_u64() > Some(0), "{report}");
+    assert_eq!(report["counts"]["seen"], report["counts"]["to_be_seen"], "{report}");
+    assert_eq!(report["faults"].as_array().map(Vec::len), Some(0));
+
+    let calls = ["run", "calls", "--rate", "100", "--warmup", "0s", "--duration", "10m"];
+    let report = check_interrupted(&calls, "answered", libc::SIGTERM, 143);
+    assert!(report["counts"]["calls"].as_u64() > Some(0), "{report}");
+    assert_eq!(report["counts"]["never_ended"], 0);
+}
+
+#[test]
 fn a_second_signal_ends_the_run_at_once() {
     let arguments = ["run", "--rate", "1k", "--warmup", "0s", "--duration", "10m", "--topics", "50"];
     let (mut run, mut lines) = start(&arguments, &scratch_file("second"));

@@ -84,6 +84,7 @@ pub(crate) struct Caller {
     ended: AtomicU64,
     answered: AtomicU64,
     has_called_all: AtomicBool,
+    has_stopped: AtomicBool,
 }
 
 /// The longest pause, so that a slow rate does not delay the end.
@@ -98,7 +99,13 @@ impl Caller {
             ended: AtomicU64::new(0),
             answered: AtomicU64::new(0),
             has_called_all: AtomicBool::new(false),
+            has_stopped: AtomicBool::new(false),
         }
+    }
+
+    /// Asks for no more calls to be made; those that were made still end.
+    pub(crate) fn stop(&self) {
+        self.has_stopped.store(true, Ordering::Release);
     }
 
     pub(crate) fn assignment(&self) -> &Assignment {
@@ -163,7 +170,7 @@ impl Caller {
         while let Some(due) = part.peek() {
             let intended_nanos = start_nanos + due.offset_nanos;
             let now = monotonic_nanos();
-            if now >= give_up_nanos {
+            if now >= give_up_nanos || self.has_stopped.load(Ordering::Acquire) {
                 break;
             }
             if now < intended_nanos {

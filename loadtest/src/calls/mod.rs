@@ -27,7 +27,7 @@ use crate::clock::{monotonic_nanos, nanos};
 use crate::console::Console;
 use crate::crew::Crew;
 use crate::fault::{Act, Fault};
-use crate::interrupt::Interrupt;
+use crate::interrupt::{Interrupt, Interruption};
 use crate::keys::Keys;
 use crate::options::CallsOptions;
 use crate::quantity::grouped;
@@ -130,6 +130,7 @@ pub(crate) fn run(
     let start = Instant::now() + START_DELAY;
     let start_nanos = monotonic_nanos() + nanos(START_DELAY);
     course.begun = Some(start);
+    course.crew.begin();
     on_shard(&node, {
         let caller = Arc::clone(&caller);
         async move |shard: Shard| {
@@ -146,9 +147,21 @@ pub(crate) fn run(
     let mut outages = Vec::new();
     for fault in &options.faults {
         course.wait_until(measured_from + fault.at)?;
+        if course.crew.interrupted().is_some() {
+            break;
+        }
         outages.push((fault, course.suffer(fault)?));
     }
     course.wait_until(start + Duration::from_nanos(schedule.end_nanos()))?;
+    let interrupted = course
+        .crew
+        .interrupted()
+        .map(|signal| Interruption { signal, at_nanos: monotonic_nanos().saturating_sub(start_nanos) });
+    if interrupted.is_some() {
+        console.line("interrupted; collecting");
+        caller.stop();
+    }
+    course.crew.collect();
     let last_end = Instant::now() + OVERRUN_MAX + options.timeout + END_MAX;
     course.wait_while(last_end, |caller| {
         let (made, ended, _) = caller.progress();
@@ -178,7 +191,10 @@ pub(crate) fn run(
     Ok(Findings {
         options,
         unsent: part.remaining().saturating_sub(calls.len() as u64),
-        asked_nanos: schedule.end_nanos() - schedule.measured_from_nanos(),
+        asked_nanos: interrupted
+            .map_or(schedule.end_nanos(), |interruption| interruption.at_nanos)
+            .saturating_sub(schedule.measured_from_nanos()),
+        interruption: interrupted.map(|interruption| interruption.reason(schedule.measured_from_nanos())),
         measured_from_nanos,
         judgement,
         counted,
@@ -366,7 +382,7 @@ impl Course<'_> {
 
     /// Waits while `is_awaited`, until `until` at most, and looks after the workers and the progress.
     fn wait_while(&mut self, until: Instant, is_awaited: impl Fn(&Caller) -> bool) -> Result<(), RunError> {
-        while is_awaited(&self.caller) && Instant::now() < until {
+        while is_awaited(&self.caller) && Instant::now() < until && self.crew.interrupted().is_none() {
             let next = Instant::now() + TICK;
             self.crew.wait_until(next.min(until))?;
             self.show_progress();

@@ -22,6 +22,8 @@ use crate::verdict::{Circumstances, Verdict};
 pub(crate) struct CallsReport {
     pub(crate) schema: u32,
     pub(crate) scenario: &'static str,
+    /// Whether a signal ended the run before its time.
+    partial: bool,
     pub(crate) verdict: Verdict,
     /// The measured phase.
     counts: CallCounts,
@@ -116,6 +118,8 @@ pub(super) struct Findings<'a> {
     pub(super) unsent: u64,
     /// The length of the measured phase.
     pub(super) asked_nanos: u64,
+    /// What ended the run before its time.
+    pub(super) interruption: Option<String>,
     pub(super) measured_from_nanos: u64,
     pub(super) judgement: Judgement,
     pub(super) counted: Counted,
@@ -154,6 +158,7 @@ impl Findings<'_> {
         let took_nanos = took_nanos.max(self.asked_nanos).max(1);
         let achieved = judged.measured.calls as f64 / (took_nanos as f64 / 1e9);
         let circumstances = Circumstances {
+            interruption: self.interruption.clone(),
             unit: "calls",
             rate_asked: asked as f64,
             rate_achieved: achieved,
@@ -182,6 +187,7 @@ impl Findings<'_> {
         CallsReport {
             schema: SCHEMA,
             scenario: CallsOptions::SCENARIO,
+            partial: self.interruption.is_some(),
             verdict,
             counts: judged.measured,
             warmup_counts: judged.warmup,

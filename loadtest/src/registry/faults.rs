@@ -66,6 +66,9 @@ impl Cluster<'_> {
         let mut reports = Vec::new();
         for fault in faults {
             self.crew.wait_until(began + fault.at)?;
+            if self.crew.interrupted().is_some() {
+                break;
+            }
             self.count_unexpected()?;
             let at_s = rounded(began.elapsed().as_secs_f64(), 3);
             let report = self.suffer_one(fault, at_s)?;
@@ -162,7 +165,7 @@ impl Cluster<'_> {
     ) -> Result<Vec<Option<u64>>, RunError> {
         let until = Instant::now() + wait;
         watched.begin(is_filled, since_nanos);
-        while !watched.is_complete() && Instant::now() < until {
+        while !watched.is_complete() && Instant::now() < until && self.crew.interrupted().is_none() {
             let pause = until.saturating_duration_since(Instant::now()).min(Duration::from_millis(20));
             for event in self.crew.events(pause)?.iter().filter_map(turned) {
                 watched.take(event);

@@ -27,6 +27,7 @@ pub(crate) struct NodeState {
     overrun_nanos: u64,
     /// Zero until the changes may begin.
     start_nanos: AtomicU64,
+    has_stopped: AtomicBool,
     has_finished: AtomicBool,
     tracker: Mutex<Tracker>,
     /// When each change was made.
@@ -35,6 +36,9 @@ pub(crate) struct NodeState {
 
 /// Between two looks for the start.
 const START_POLL: Duration = Duration::from_millis(1);
+
+/// The longest pause, so that a slow rate does not delay an interrupt.
+const PAUSE_MAX: Duration = Duration::from_millis(20);
 
 impl NodeState {
     pub(crate) fn new(number: usize, setup: &Setup) -> Self {
@@ -50,6 +54,7 @@ impl NodeState {
             schedule,
             overrun_nanos: setup.overrun_nanos,
             start_nanos: AtomicU64::new(0),
+            has_stopped: AtomicBool::new(false),
             has_finished: AtomicBool::new(false),
             tracker: Mutex::new(Tracker::new(setup.nodes_in_all, services_of_node(setup.entries))),
             made: Mutex::default(),
@@ -62,6 +67,11 @@ impl NodeState {
         changes[self.number] = 0;
         self.tracker().record(&changes);
         self.start_nanos.store(start_nanos, Ordering::Release);
+    }
+
+    /// Lets no more changes be made.
+    pub(crate) fn stop(&self) {
+        self.has_stopped.store(true, Ordering::Release);
     }
 
     pub(crate) fn has_finished(&self) -> bool {
@@ -130,11 +140,11 @@ async fn make_changes(
     while let Some(due) = part.peek() {
         let due_nanos = start_nanos + due.offset_nanos;
         let now = monotonic_nanos();
-        if now >= give_up_nanos {
+        if now >= give_up_nanos || state.has_stopped.load(Ordering::Acquire) {
             return Ok(());
         }
         if now < due_nanos {
-            shard.sleep(Duration::from_nanos(due_nanos - now)).await;
+            shard.sleep(Duration::from_nanos(due_nanos - now).min(PAUSE_MAX)).await;
             continue;
         }
         state.made().push(now);

@@ -24,7 +24,7 @@ use crate::cli::WorkerOf;
 use crate::clock::{monotonic_nanos, nanos};
 use crate::console::Console;
 use crate::crew::{Crew, Reply};
-use crate::interrupt::Interrupt;
+use crate::interrupt::{Interrupt, Interruption};
 use crate::options::RegistryOptions;
 use crate::quantity::grouped;
 use crate::report::rounded;
@@ -99,10 +99,12 @@ pub(crate) fn run(
     let begun = Instant::now() + START_DELAY;
     let start_nanos = monotonic_nanos() + nanos(START_DELAY);
     cluster.ask_all(&Order::Begin { start_nanos })?;
+    cluster.crew.begin();
     cluster.show_until(begun, begun + Duration::from_nanos(schedule.measured_from_nanos()))?;
     let cpu_before = cluster.crew.cpu(&pids);
     let (before, since) = (cluster.traffic()?, Instant::now());
     cluster.show_until(begun, begun + Duration::from_nanos(schedule.end_nanos()))?;
+    let interrupted = cluster.stop_early(start_nanos)?;
     cluster.await_convergence()?;
     let (traffic, lasted) = (cluster.traffic()?.since(&before), since.elapsed());
     let cpu = cluster.crew.cpu(&pids).since(&cpu_before);
@@ -112,7 +114,10 @@ pub(crate) fn run(
     cluster.made.clone_from(&convergence.made);
 
     let agreed_before = cluster.agree()?;
-    let faults = cluster.suffer(&options.faults)?;
+    let faults = if interrupted.is_none() { cluster.suffer(&options.faults)? } else { Vec::new() };
+    // In the faults there is nothing to stop.
+    let interrupted = interrupted.or(cluster.interruption(start_nanos));
+    cluster.crew.collect();
     let agreed_after = cluster.agree()?;
     cluster.count_unexpected()?;
 
@@ -121,6 +126,7 @@ pub(crate) fn run(
     Ok(Findings {
         options,
         schedule: &schedule,
+        interrupted,
         convergence,
         bytes: BytesReport::of(&traffic, lasted, &idle, idle_for, others),
         traffic,
@@ -288,6 +294,9 @@ impl Cluster<'_> {
                 return self.crew.wait_until(until);
             }
             self.crew.wait_until(next)?;
+            if self.crew.interrupted().is_some() {
+                return Ok(());
+            }
             let (made, seen, _) = self.progress()?;
             let others = self.options.nodes as u64 - 1;
             self.console.line(format_args!(
@@ -298,6 +307,23 @@ impl Cluster<'_> {
                 grouped((made * others).saturating_sub(seen)),
             ));
         }
+    }
+
+    /// The signal that has cut the run short.
+    fn interruption(&self, start_nanos: u64) -> Option<Interruption> {
+        let at_nanos = monotonic_nanos().saturating_sub(start_nanos);
+        self.crew.interrupted().map(|signal| Interruption { signal, at_nanos })
+    }
+
+    /// Has the changes end when a signal has cut the run short.
+    fn stop_early(&mut self, start_nanos: u64) -> Result<Option<Interruption>, RunError> {
+        let interrupted = self.interruption(start_nanos);
+        if interrupted.is_some() {
+            self.console.line("interrupted; collecting");
+            self.crew.collect();
+            self.ask_all(&Order::Stop)?;
+        }
+        Ok(interrupted)
     }
 
     /// Waits until every change was seen by every other node, or nothing more is seen.

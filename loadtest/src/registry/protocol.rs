@@ -24,6 +24,8 @@ pub(crate) enum Order {
     Traffic,
     /// Makes changes from this monotonic time on, and records what is seen of the others'.
     Begin { start_nanos: u64 },
+    /// Makes no more changes.
+    Stop,
     /// Answered by `Progress`.
     Progress,
     /// Hands in what was recorded; answered by `Recorded`.

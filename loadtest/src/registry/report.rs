@@ -11,6 +11,7 @@ use super::faults::FaultReport;
 use super::protocol::Traffic;
 use super::seconds;
 use crate::cpu::CpuTimes;
+use crate::interrupt::Interruption;
 use crate::options::RegistryOptions;
 use crate::quantity::grouped;
 use crate::recorder::histogram;
@@ -25,6 +26,8 @@ use crate::verdict::{Circumstances, Verdict};
 pub(crate) struct RegistryReport {
     pub(crate) schema: u32,
     pub(crate) scenario: &'static str,
+    /// Whether a signal ended the run before its time.
+    partial: bool,
     pub(crate) verdict: Verdict,
     /// The measured phase.
     counts: ChangeCounts,
@@ -146,6 +149,7 @@ struct ArgumentsReport {
 pub(super) struct Findings<'a> {
     pub(super) options: &'a RegistryOptions,
     pub(super) schedule: &'a Schedule,
+    pub(super) interrupted: Option<Interruption>,
     pub(super) convergence: Convergence,
     pub(super) bytes: BytesReport,
     pub(super) traffic: Traffic,
@@ -209,7 +213,9 @@ impl Findings<'_> {
         let converge = convergence.converge();
         let asked = self.options.rate.per_second();
         let achieved = self.rate_achieved();
+        let measured_from_nanos = self.schedule.measured_from_nanos();
         let circumstances = Circumstances {
+            interruption: self.interrupted.map(|interruption| interruption.reason(measured_from_nanos)),
             unit: "changes",
             rate_asked: asked as f64,
             rate_achieved: achieved,
@@ -253,6 +259,7 @@ impl Findings<'_> {
         RegistryReport {
             schema: SCHEMA,
             scenario: RegistryOptions::SCENARIO,
+            partial: self.interrupted.is_some(),
             verdict,
             counts: convergence.measured,
             warmup_counts: convergence.warmup,
@@ -300,7 +307,8 @@ impl Findings<'_> {
     /// Changes of the measured phase by the time that they took.
     fn rate_achieved(&self) -> f64 {
         let from_nanos = self.schedule.measured_from_nanos();
-        let asked_nanos = self.schedule.end_nanos() - from_nanos;
+        let until_nanos = self.interrupted.map_or(u64::MAX, |interruption| interruption.at_nanos);
+        let asked_nanos = self.schedule.end_nanos().min(until_nanos).saturating_sub(from_nanos);
         let took_nanos = self.convergence.last_made_nanos.saturating_sub(from_nanos).max(asked_nanos).max(1);
         self.convergence.measured.changes as f64 / (took_nanos as f64 / 1e9)
     }

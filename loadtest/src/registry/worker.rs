@@ -68,6 +68,12 @@ impl Worker {
                 }
                 Ok(News::Done)
             }
+            Order::Stop => {
+                for member in &self.members {
+                    member.state.stop();
+                }
+                Ok(News::Done)
+            }
             Order::Progress => {
                 let seen = self.members.iter().map(|member| member.state.tracker().seen()).sum();
                 let made = self.members.iter().map(|member| member.state.made().len() as u64).sum();
