@@ -2,7 +2,7 @@
 
 use std::{fmt, net::Ipv6Addr, str::FromStr};
 
-use super::error::redacted;
+use super::error::redacted_value;
 
 /// Host and port of a server, not resolved.
 ///
@@ -78,7 +78,7 @@ impl FromStr for ServerAddress {
         let trimmed = text.trim();
         // Before anything else, so that no other message repeats a password.
         if trimmed.contains('@') {
-            return Err(InvalidServerAddress::Credentials { redacted: redacted(trimmed) });
+            return Err(InvalidServerAddress::Credentials { redacted: redacted_value(trimmed) });
         }
         let rest = match trimmed.split_once("://") {
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("nats") => rest,

@@ -263,9 +263,22 @@ const SECRET_WORDS: [&str; 8] = ["secret", "pass", "token", "key", "creds", "jwt
 /// Those of them that are also names of settings which hold no secret, unless a text follows.
 const TEXT_ONLY_WORDS: [&str; 2] = ["auth", "seed"];
 
-/// The text with whatever stands before an `@` replaced: it may be a password.
+/// The text with whatever stands before an `@` replaced: it may be a password. The text is a line or a sentence, in
+/// which quotes stand around values.
 pub(crate) fn redacted(text: &str) -> String {
     redacted_with(text, 0, 0).0
+}
+
+/// The same of a value that stands alone: a quote in it is a part of it, perhaps of its password.
+pub(crate) fn redacted_value(text: &str) -> String {
+    let Some((before, host)) = text.rsplit_once('@') else { return text.to_owned() };
+    let scheme = before.split_once("://").map(|(scheme, _)| scheme);
+    // Before a scheme that is none there may be half a password.
+    let is_scheme = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    match scheme.filter(|scheme| is_scheme(scheme)) {
+        Some(scheme) => format!("{scheme}://{REDACTION}@{host}"),
+        None => format!("{REDACTION}@{host}"),
+    }
 }
 
 const REDACTION: &str = "***";
@@ -377,6 +390,23 @@ mod tests {
             ("@", "@"),
         ] {
             assert_eq!(redacted(text), shown, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_quote_in_a_value_hides_nothing_less() {
+        for (value, shown) in [
+            ("nats://u:p@h:1", "nats://***@h:1"),
+            ("u:s3cret\"s3cret@h", "***@h"),
+            ("'s3cret@h", "***@h"),
+            ("s3cret`@s3cret'@h", "***@h"),
+            ("tls://u:s3cret\"://s3cret@h", "tls://***@h"),
+            ("u:s3cret://s3cret@h", "***@h"),
+            ("nats://@h", "nats://***@h"),
+            ("h:1", "h:1"),
+            ("\"h", "\"h"),
+        ] {
+            assert_eq!(redacted_value(value), shown, "{value}");
         }
     }
 

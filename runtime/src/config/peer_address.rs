@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use super::{
     address::{InvalidServerAddress, ServerAddress},
-    error::redacted,
+    error::redacted_value,
 };
 
 /// Host and port of another node, not resolved.
@@ -50,7 +50,7 @@ impl FromStr for PeerAddress {
 
     fn from_str(text: &str) -> Result<Self, InvalidPeerAddress> {
         let trimmed = text.trim();
-        let shown = || redacted(trimmed);
+        let shown = || redacted_value(trimmed);
         if trimmed.contains("://") {
             return Err(InvalidPeerAddress::Scheme { text: shown() });
         }

@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::{
-    address::ServerAddress, admin::AdminListen, auth::AuthConfig, cpus::Cpus, error::redacted, quantity,
-    schema, server_url::ServerUrl, tls::TlsConfig, validate::*,
+    address::ServerAddress, admin::AdminListen, auth::AuthConfig, cpus::Cpus, error::redacted_value,
+    quantity, schema, server_url::ServerUrl, tls::TlsConfig, validate::*,
 };
 
 /// `[node]`: who this process is.
@@ -209,7 +209,7 @@ impl ClusterConfig {
 impl fmt::Debug for ClusterConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, servers, weight, auth, tls } = self;
-        let servers: Vec<String> = servers.iter().map(|server| redacted(server)).collect();
+        let servers: Vec<String> = servers.iter().map(|server| redacted_value(server)).collect();
         f.debug_struct("ClusterConfig")
             .field("name", name)
             .field("servers", &servers)
@@ -222,7 +222,7 @@ impl fmt::Debug for ClusterConfig {
 
 /// The servers without what may be secret in their addresses.
 fn redacted_servers<S: Serializer>(servers: &[String], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(servers.iter().map(|server| redacted(server)))
+    serializer.collect_seq(servers.iter().map(|server| redacted_value(server)))
 }
 
 /// `[connection]`: how links to the clusters are opened, watched and opened again.

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use super::{InvalidServerAddress, ServerAddress, error::redacted};
+use super::{InvalidServerAddress, ServerAddress, error::redacted_value};
 use crate::credentials::Credentials;
 
 /// The URL of a server: `nats://host:port` or `tls://host:port`, in code also with credentials before an
@@ -56,7 +56,7 @@ impl FromStr for ServerUrl {
 }
 
 fn malformed(text: &str) -> InvalidServerAddress {
-    InvalidServerAddress::Credentials { redacted: redacted(text) }
+    InvalidServerAddress::Credentials { redacted: redacted_value(text) }
 }
 
 /// `user:password` or `token`.
