@@ -118,16 +118,16 @@ pub enum Event {
         /// Servers that are not tried any more.
         removed: Vec<String>,
     },
-    /// A subscription's queue is full, and messages are dropped as its policy says. Told once, until its
-    /// reader has emptied the queue.
+    /// A subscription's queue is full, and messages are dropped as its policy says; or replies to a request that many
+    /// answer are. Told once, until its reader has emptied the queue.
     SlowSubscriber {
         /// The cluster that the messages came from.
         cluster: ClusterName,
         /// The shard.
         shard: usize,
-        /// The topic as it was subscribed to.
+        /// The topic as it was subscribed to, or asked on.
         topic: String,
-        /// Messages that this subscription has lost so far.
+        /// Messages that this subscription, or this request, has lost so far.
         lagged: u64,
     },
     /// The server forbids a subject. A subscription to it has ended; a publish to it was dropped by the

@@ -44,7 +44,8 @@ impl RequestManyOptions {
         Self::default()
     }
 
-    /// Ends after so many replies.
+    /// Ends after so many replies. 0 sends the request and awaits none: the stream has ended, and what comes is
+    /// counted as stray.
     pub fn replies(mut self, count: u64) -> Self {
         self.replies = Some(count);
         self
@@ -93,7 +94,8 @@ impl RequestManyOptions {
 /// The replies to one request, in the order in which they came. Dropping it ends them: what comes later is
 /// counted as stray.
 ///
-/// Replies wait in a queue with the bounds of `limits.subscriber_queue`. An error is the last item: nobody
+/// Replies wait in a queue with the bounds of `limits.subscriber_queue`; what does not fit is dropped and counted, and
+/// [`Event::SlowSubscriber`](crate::Event::SlowSubscriber) tells of the first. An error is the last item: nobody
 /// listens to the topic, or the link was cut and no more replies can come.
 #[must_use = "dropping the replies ends them"]
 pub struct Replies(AwaitedReplies);

@@ -9,11 +9,14 @@ use std::{
     time::Duration,
 };
 
-use croupier::{Headers, Node, RepliesEnd, RequestError, RequestManyOptions, Shard, testing::LocalCluster};
+use croupier::{
+    Event, Headers, Node, RepliesEnd, RequestError, RequestManyOptions, Shard, testing::LocalCluster,
+};
 use futures_lite::{StreamExt, future};
 
 use crate::{
-    rig::{Rig, guarded, text},
+    links::event,
+    rig::{Rig, configured, guarded, text},
     scripted::{ScriptedServer, info, read_operation},
     support::{GUARD, TestNode, permit, wait_on},
 };
@@ -66,11 +69,41 @@ fn a_count_ends_the_replies_and_later_ones_are_stray() {
                 })
                 .await;
             }
+            // Of none that are awaited there is none, though the request is sent and answered.
             let mut none = shard.request_many("count", "who?", &options().replies(0)).await.unwrap();
             assert!(none.next().await.is_none());
+            assert_eq!((none.end(), none.lagged()), (Some(RepliesEnd::Count), 0));
+            wait_on(&shard, "its replies", || (shard.stats().link("c1").unwrap().stray == 22).then_some(()))
+                .await;
         })
         .await;
     });
+}
+
+#[test]
+fn more_replies_than_may_wait_are_dropped_counted_and_told_of() {
+    let _permit = permit(1);
+    let servers = LocalCluster::start(1).unwrap();
+    let builder = configured(servers.builder(), |config| config.limits.subscriber_queue.messages = 2);
+    let node = TestNode::start(builder, 1);
+    let mut events = node.handle.events();
+    node.on(0, async |shard: Shard| {
+        answer(&shard, "much", &["1", "2", "3", "4", "5", "end"]).await;
+        let options = options().sentinel("end");
+        let mut replies = shard.request_many("much", "?", &options).await.unwrap();
+        wait_on(&shard, "the last one", || replies.end()).await;
+        assert_eq!(replies.lagged(), 3);
+        assert_eq!(all(&mut replies).await, ["1", "2"]);
+        assert_eq!(shard.stats().link("c1").unwrap().lagged, 3);
+    });
+    event(&mut events, "slow asker", |event| match event {
+        Event::SlowSubscriber { topic, lagged, shard: 0, .. } => {
+            assert_eq!((topic.as_str(), *lagged), ("much", 1));
+            Some(())
+        }
+        _ => None,
+    });
+    node.end();
 }
 
 #[test]

@@ -573,14 +573,7 @@ impl Link {
     #[cold]
     fn not_simply_taken(&self, receiver: &Rc<Receiver>, delivered: Delivered) {
         match delivered {
-            Delivered::Lagged { dropped, began } => {
-                add(&self.counters.lagged, dropped);
-                if began {
-                    self.tell_slow(receiver);
-                    tracing::warn!(topic = %receiver.topic(), cluster = %self.cluster, shard = self.shard,
-                        "a subscriber is slow: messages are dropped and counted");
-                }
-            }
+            Delivered::Lagged { dropped, began } => self.has_lagged(receiver, dropped, began),
             Delivered::Overrun => {
                 add(&self.counters.lagged, 1);
                 self.tell_slow(receiver);
@@ -622,6 +615,16 @@ impl Link {
     }
 
     /// Ends the subscription that the server forbids.
+    #[cold]
+    fn has_lagged(&self, receiver: &Receiver, dropped: u64, began: bool) {
+        add(&self.counters.lagged, dropped);
+        if began {
+            self.tell_slow(receiver);
+            tracing::warn!(topic = %receiver.topic(), cluster = %self.cluster, shard = self.shard,
+                "a subscriber is slow: messages are dropped and counted");
+        }
+    }
+
     fn deny(&self, subject: &[u8], queue: Option<&[u8]>) {
         let mut denied = Vec::new();
         {

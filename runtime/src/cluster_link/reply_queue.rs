@@ -52,11 +52,16 @@ pub(super) struct ReplyQueue {
 }
 
 impl ReplyQueue {
-    pub(super) fn new(inbox: Subject, limits: ReplyLimits) -> Self {
-        let receiver = Receiver::queue(inbox, limits.queue, SlowSubscriberPolicy::DropNewest);
+    /// For the replies to a request on this topic, by which a full queue is told of.
+    pub(super) fn new(asked: Subject, limits: ReplyLimits) -> Self {
+        let receiver = Receiver::queue(asked, limits.queue, SlowSubscriberPolicy::DropNewest);
         receiver.set_delivered_max(limits.replies_max);
         let end = receiver.is_closed().then_some(RepliesEnd::Count);
         ReplyQueue { receiver, sentinel: limits.sentinel, end: Cell::new(end), failure: RefCell::new(None) }
+    }
+
+    pub(super) fn receiver(&self) -> &Receiver {
+        &self.receiver
     }
 
     pub(super) fn deliver(&self, arrival: &Arrival<'_>) -> Delivered {

@@ -116,10 +116,16 @@ impl Link {
     ) -> Result<AwaitedReplies, RequestError> {
         let deadline = self.until_connected(limits.timeout).await?;
         let silence = limits.silence;
-        let queue = Rc::new(ReplyQueue::new(self.inbox.subject.clone(), limits));
+        let asked = Subject::from_wire(Bytes::copy_from_slice(subject));
+        let queue = Rc::new(ReplyQueue::new(asked, limits));
+        let is_over = queue.is_over();
         let token = self.expect_replies(deadline, Asker::Many(Rc::clone(&queue)))?;
         let awaited = AwaitedReplies::new(Rc::clone(self), token, queue, silence);
         self.ask(token, subject, headers, payload)?;
+        if is_over {
+            // None is awaited from the start.
+            self.cancel_request(token);
+        }
         Ok(awaited)
     }
 
@@ -158,10 +164,10 @@ impl Link {
                 drop(requests);
                 if let Some(error) = nobody {
                     replies.fail(error);
-                } else if let Delivered::Lagged { dropped, .. } =
+                } else if let Delivered::Lagged { dropped, began } =
                     replies.deliver(&Arrival::new(frame, chunk, None, self))
                 {
-                    add(&self.counters.lagged, dropped);
+                    self.has_lagged(replies.receiver(), dropped, began);
                 }
                 if replies.is_over() {
                     self.cancel_request(token);
