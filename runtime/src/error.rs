@@ -140,6 +140,18 @@ pub enum SubscribeError {
         /// The cluster that forbids it.
         cluster: ClusterName,
     },
+    /// The server does not take what is sent, and too much waits already. Nothing was added to it.
+    #[error(
+        "cluster {cluster} takes nothing more: {queued_bytes} bytes wait on its link, which may hold {limit_bytes}"
+    )]
+    Busy {
+        /// The cluster.
+        cluster: ClusterName,
+        /// Bytes that wait to be sent.
+        queued_bytes: usize,
+        /// `limits.publish_buffer` and 64 MiB.
+        limit_bytes: usize,
+    },
     /// The shard or the link holds as many subscriptions as it may.
     #[error("the link to cluster {cluster} holds {limit} subscriptions, its limit")]
     TooMany {
@@ -164,7 +176,10 @@ pub enum SubscribeError {
 impl SubscribeError {
     /// Whether the same call may succeed later.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, SubscribeError::Unconfirmed { .. } | SubscribeError::TooMany { .. })
+        matches!(
+            self,
+            SubscribeError::Unconfirmed { .. } | SubscribeError::Busy { .. } | SubscribeError::TooMany { .. }
+        )
     }
 }
 

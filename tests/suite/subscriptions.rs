@@ -19,6 +19,47 @@ async fn assert_unsubscribed(shard: &Shard, topic: &str) {
 }
 
 #[test]
+fn subscribing_faster_than_the_server_takes_it_is_refused_and_goes_on_afterwards() {
+    let servers = LocalCluster::start(1).unwrap();
+    let builder = configured(servers.builder(), |config| {
+        config.limits.publish_buffer = 1 << 20;
+        config.connection.subscribe_timeout = GUARD;
+    });
+    let rig = Rig::start(builder, 1);
+    guarded(async {
+        rig.on(0, async |shard| {
+            let kept = shard.subscribe("kept").await.unwrap();
+            let long = format!("long.{}", "x".repeat(1900));
+            let mut taken = 0;
+            // In one turn nothing is sent; so much comes together only by making subscriptions and leaving them.
+            let (queued_bytes, limit_bytes) = loop {
+                match shard.subscribe_unconfirmed(&long) {
+                    Ok(subscription) => drop(subscription),
+                    Err(SubscribeError::Busy { queued_bytes, limit_bytes, .. }) => {
+                        break (queued_bytes, limit_bytes);
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+                taken += 1;
+            };
+            assert_eq!(limit_bytes, (1 << 20) + (64 << 20));
+            // Over the limit by one SUB and one UNSUB at most.
+            assert!((limit_bytes..limit_bytes + 4096).contains(&queued_bytes), "{queued_bytes}");
+            assert!(taken > 30_000, "{taken}");
+            assert!(shard.subscribe_unconfirmed("other").unwrap_err().is_retryable());
+            // Who shares a SUB that is there needs no other one.
+            let shared = shard.subscribe_unconfirmed("kept").unwrap();
+            shard.flush().await.unwrap();
+            let mut other = shard.subscribe("other").await.unwrap();
+            shard.publish("other", "x").unwrap();
+            assert_eq!(other.next().await.unwrap().payload(), b"x");
+            drop((kept, shared));
+        })
+        .await;
+    });
+}
+
+#[test]
 fn members_of_a_queue_group_share_and_others_get_all() {
     const MESSAGES: usize = 600;
     let servers = LocalCluster::start(1).unwrap();

@@ -333,10 +333,21 @@ impl Link {
             .insert(subject.clone(), queue.cloned(), wire)
             .map_err(|full| SubscribeError::TooMany { cluster: self.cluster.clone(), limit: full.max })?;
         receiver.add_place(self.index, sid);
+        let is_connected = self.status.get() == LinkStatus::Connected;
+        if is_connected {
+            let outbox = self.outbox.borrow();
+            if !outbox.has_room_for_control() {
+                return Err(SubscribeError::Busy {
+                    cluster: self.cluster.clone(),
+                    queued_bytes: outbox.queued_bytes(),
+                    limit_bytes: outbox.control_limit_bytes(),
+                });
+            }
+        }
         if is_shared {
             shared.insert(subject.clone(), sid);
         }
-        if self.status.get() == LinkStatus::Connected {
+        if is_connected {
             let queue = queue.map(QueueGroup::as_bytes);
             let mut outbox = self.outbox.borrow_mut();
             encode::subscribe(outbox.control(), subject.as_bytes(), queue, sid);
@@ -357,6 +368,10 @@ impl Link {
             |subscribed| matches!(&subscribed.value, Wire::Receivers(receivers) if receivers.len() == 1),
         );
         if is_alone && let Some(max) = receiver.max_on_the_wire() {
+        if !self.outbox.borrow().has_room_for_control() {
+            // The receiver counts for itself, and ends its SUB then.
+            return;
+        }
             // The server will forget this SUB: nobody may join it any more.
             self.unshare(receiver.topic(), sid);
             if self.status.get() == LinkStatus::Connected {

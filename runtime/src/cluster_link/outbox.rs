@@ -31,6 +31,9 @@ const CHECKPOINT_BYTES: usize = 4 << 10;
 const COMPACT_BYTES: usize = 256 << 10;
 /// Slices that one system call takes.
 const SLICES_PER_SEND: usize = 32;
+/// Bytes of SUBs, UNSUBs, PINGs and PONGs that may wait beside the messages: a million subscriptions made at once. More
+/// come only when the server does not take what is sent.
+pub(crate) const CONTROL_BYTES_MAX: usize = 64 << 20;
 /// Bytes of one operation beside subject and payload, at most.
 const LINE_OVERHEAD_BYTES: usize = 48;
 
@@ -257,6 +260,17 @@ impl Outbox {
             // A failure is kept, and found by the link's task.
             let _kept = self.send();
         }
+    }
+
+    /// Whether more control operations may be appended. An UNSUB that ends a SUB always may: there are no more of them
+    /// than of the SUBs that had room.
+    pub(crate) fn has_room_for_control(&self) -> bool {
+        self.queued_bytes() <= self.control_limit_bytes()
+    }
+
+    /// What may wait, control operations included.
+    pub(crate) fn control_limit_bytes(&self) -> usize {
+        self.limit_bytes.saturating_add(CONTROL_BYTES_MAX)
     }
 
     /// The buffer, for a control operation: SUB, UNSUB, PING, PONG.

@@ -424,7 +424,7 @@ impl<'l> Session<'l> {
                 self.connection.poll_transmit(&mut self.own.bytes, now);
                 return self.send_own(cx);
             }
-        } else {
+        } else if outbox.has_room_for_control() {
             // A PONG or keepalive PING is whole in itself, and needs no checkpoint of its own.
             self.connection.poll_transmit(outbox.control(), now);
             let mut barriers = self.link.barriers.borrow_mut();
