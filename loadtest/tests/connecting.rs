@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::thread;
@@ -89,8 +89,8 @@ fn servers_that_cannot_be_used_are_told_with_the_reason_and_the_remedy() {
     let guarded = format!("authorization {{ user: app, password: \"right-{CANARY}\" }}");
     let servers = LocalCluster::with_config(1, 1, guarded).expect("a server");
     let guarded = servers.servers(0);
-    // Nobody is behind a port that was bound and is free again, and nobody speaks behind the others.
-    let closed = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    // Nobody listens at the first, nobody speaks behind the second, and somebody else behind the third.
+    let closed = SocketAddr::from(([127, 0, 0, 1], 1));
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
     let other = TcpListener::bind("127.0.0.1:0").expect("a port");
     let (silent_at, other_at) = (silent.local_addr().expect("one"), other.local_addr().expect("one"));

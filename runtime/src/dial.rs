@@ -9,7 +9,7 @@ use crate::{
     ClusterName, Error, Result,
     cluster_link::{Link, Trial},
     config::{Config, Cpus, ServerAddress},
-    node::{configured_servers, ring},
+    node::ring,
     node_shared::{NodeShared, ShardPort},
     probe::{self, Demand},
     registry_start::RegistryStart,
@@ -90,12 +90,12 @@ pub fn servers(config: &Config) -> Result<Vec<Dialled>> {
 
 /// What links want of a node.
 fn node(config: Config) -> Result<Arc<NodeShared>> {
-    let (ring, servers) = (ring(&config), configured_servers(&config));
+    let ring = ring(&config);
     let providers = vec![None; config.clusters.len()];
     // Nobody sends to the shard, so that its ends may go.
     let (port, _ends) = ShardPort::new(config.clusters.len(), config.shards.inbox);
     let registry = RegistryStart::new(&config, 1)?.shared;
-    Ok(Arc::new(NodeShared::new(config, ring, (servers, providers), vec![port], registry, None, false)))
+    Ok(Arc::new(NodeShared::new(config, ring, providers, vec![port], registry, None, false)))
 }
 
 async fn all(node: &Arc<NodeShared>) -> Vec<Dialled> {

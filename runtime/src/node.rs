@@ -320,7 +320,6 @@ impl Builder {
         let demand = Demand::of(&config);
         probe::check(&demand)?;
         let ring = ring(&config);
-        let servers = configured_servers(&config);
         let (ports, ends): (Vec<_>, Vec<_>) =
             cpus.iter().map(|_| ShardPort::new(config.clusters.len(), config.shards.inbox)).unzip();
         let spin = config.shards.spin;
@@ -328,15 +327,7 @@ impl Builder {
         let mut start = RegistryStart::new(&config, cpus.len())?;
         let (registry, keys) = (Arc::clone(&start.shared), start.keys());
         let (admin, admin_seed) = admin::bind(&config.node.admin_listen)?.unzip();
-        let node = NodeShared::new(
-            config,
-            ring,
-            (servers, providers),
-            ports,
-            registry,
-            keys,
-            drains_when_all_returned,
-        );
+        let node = NodeShared::new(config, ring, providers, ports, registry, keys, drains_when_all_returned);
         let node = Arc::new(node.watched_by(on_event, admin));
         if node.admin.is_some() {
             // Shard 0 is going to use all of them, and nobody should find the node ready before it does.

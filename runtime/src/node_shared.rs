@@ -19,7 +19,7 @@ use crate::{
     ClusterName, Error, Event,
     admin::AdminShared,
     blocks::Blocks,
-    cluster_link::{Link, ReconnectGate, ServerEntry},
+    cluster_link::{Link, ReconnectGate},
     config::Config,
     credentials::Provider,
     error::LinkEnd,
@@ -37,7 +37,6 @@ pub(crate) struct NodeShared {
     pub(crate) config: Arc<Config>,
     pub(crate) ring: ClusterTable,
     pub(crate) clusters: Vec<ClusterName>,
-    pub(crate) servers: Vec<Vec<ServerEntry>>,
     /// The application's callbacks for credentials, by cluster.
     pub(crate) providers: Vec<Option<Provider>>,
     pub(crate) gates: Vec<ReconnectGate>,
@@ -151,7 +150,7 @@ impl NodeShared {
     pub(crate) fn new(
         config: Config,
         ring: ClusterTable,
-        (servers, providers): (Vec<Vec<ServerEntry>>, Vec<Option<Provider>>),
+        providers: Vec<Option<Provider>>,
         ports: Vec<ShardPort>,
         registry: Shared,
         keys: Option<KeyRing>,
@@ -169,7 +168,6 @@ impl NodeShared {
             running: Running::new(config.clone(), keys),
             config: Arc::new(config),
             ring,
-            servers,
             providers,
             ports,
             registry,
@@ -218,6 +216,13 @@ impl NodeShared {
                 return;
             }
         }
+    }
+
+    /// Takes back what the servers of a cluster were seen as: some of them may come to belong to another one. Those
+    /// that stay are seen again with what they say next.
+    pub(crate) fn forget_identities(&self, index: usize) {
+        let mut identities = self.identities.lock().unwrap_or_else(PoisonError::into_inner);
+        identities.retain(|_, first| *first != index);
     }
 
     /// Ends the node with an error; the first one is kept.

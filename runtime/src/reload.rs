@@ -8,9 +8,11 @@ use std::{
 use futures_lite::future;
 
 use crate::{
-    NodeHandle, Shard,
-    config::{Config, ConfigError, LimitsConfig, changed_keys},
+    ClusterName, NodeHandle, Shard,
+    cluster_link::ServerEntry,
+    config::{Config, ConfigError, LimitsConfig, ServerAddress, changed_keys},
     logging,
+    node::configured_servers,
     node_shared::NodeShared,
     secret::KeyRing,
 };
@@ -27,6 +29,18 @@ pub enum ReloadError {
     Fixed {
         /// All of them, such as `registry.heartbeat`.
         keys: Vec<String>,
+    },
+    /// A server would pass from one cluster to another, while links of both are connected to it.
+    #[error(
+        "{server} is a server of cluster {from}, and cannot become one of {to} in the same reload: take it out of {from} first; nothing was applied"
+    )]
+    ServerPasses {
+        /// The server.
+        server: ServerAddress,
+        /// The cluster that it belongs to.
+        from: ClusterName,
+        /// The cluster that it would belong to.
+        to: ClusterName,
     },
     /// The node has stopped.
     #[error("the node has stopped")]
@@ -50,13 +64,17 @@ pub struct Reloaded {
 
 /// Whether a reload can change a setting.
 pub(crate) fn is_reloadable(key: &str) -> bool {
-    key.starts_with("limits.")
+    let is_servers = key.starts_with("clusters[") && key.ends_with("].servers");
+    is_servers
+        || key.starts_with("limits.")
         || matches!(key, "log.level" | "registry.seeds" | "registry.secret_files" | "registry.secrets")
 }
 
 /// What a node runs with, and whose turn it is to change it.
 pub(crate) struct Running {
     now: Mutex<Now>,
+    /// Apart from the rest, so that a shard which makes a link does not wait for a reload to be checked.
+    servers: Mutex<Servers>,
     /// One place: whoever has filled it changes the configuration.
     turn: (async_channel::Sender<()>, async_channel::Receiver<()>),
 }
@@ -66,9 +84,21 @@ struct Now {
     keys: Option<KeyRing>,
 }
 
+/// The configured servers of each cluster.
+pub(crate) type Servers = Arc<Vec<Vec<ServerEntry>>>;
+
 impl Running {
     pub(crate) fn new(config: Config, keys: Option<KeyRing>) -> Self {
-        Running { now: Mutex::new(Now { config, keys }), turn: async_channel::bounded(1) }
+        Running {
+            servers: Mutex::new(Arc::new(configured_servers(&config))),
+            now: Mutex::new(Now { config, keys }),
+            turn: async_channel::bounded(1),
+        }
+    }
+
+    /// Those that links may connect to.
+    pub(crate) fn servers(&self) -> Servers {
+        Arc::clone(&self.servers.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The configuration that the node works by.
@@ -90,6 +120,7 @@ impl Drop for Turn<'_> {
 /// What a shard applies: the settings as they all are, so that only the last counts.
 pub(crate) struct Settings {
     limits: LimitsConfig,
+    servers: Servers,
     seeds: Vec<String>,
     keys: Option<KeyRing>,
     /// Closed when every shard has dropped its own.
@@ -97,17 +128,22 @@ pub(crate) struct Settings {
 }
 
 impl NodeHandle {
-    /// Has the running node work by another configuration: `limits`, `log.level`, the registry's `seeds` and its secrets, whose
-    /// files are read again. When it returns, every shard does.
+    /// Has the running node work by another configuration: `limits`, `log.level`, the `servers` of its clusters, the
+    /// registry's `seeds` and its secrets, whose files are read again. When it returns, every shard does.
     ///
-    /// It loses no message. Bounds of a subscription's queue and of a service's inbox count for those made
+    /// It loses no message. A link that is connected to a server which is no longer configured moves to another one as
+    /// from a server in lame duck mode (see [`Event::Moved`](crate::Event::Moved)), and stays where it is until one
+    /// takes it; so does one whose server is configured with another scheme or other credentials. Servers that other
+    /// servers have named stay: whoever is still named by them may be connected to again. Topics stay on their
+    /// cluster, whose name and place in the list cannot change. A link that every server has refused for good has
+    /// ended, and stays so. Bounds of a subscription's queue and of a service's inbox count for those made
     /// afterwards; a request or a drain under way keeps its time. A smaller `publish_buffer` refuses new messages
     /// until what waits has become less. Links between nodes stay; new ones use the new secrets.
     ///
     /// # Errors
     ///
     /// [`ReloadError::Fixed`] with every other key that differs, [`ReloadError::Invalid`],
-    /// [`ReloadError::Stopped`]; then nothing was applied.
+    /// [`ReloadError::ServerPasses`], [`ReloadError::Stopped`]; then nothing was applied.
     pub fn reload(
         &self,
         config: Config,
@@ -152,12 +188,15 @@ fn begin(
     if !fixed.is_empty() {
         return Err(ReloadError::Fixed { keys: fixed });
     }
+    let servers = Arc::new(configured_servers(&config));
+    refuse_passing_servers(node, &node.running.servers(), &servers)?;
     let names_secrets = |key: &String| matches!(key.as_str(), "registry.secret_files" | "registry.secrets");
     if keys != now.keys && !changed.iter().any(names_secrets) {
         // The files have the same names and another content.
         changed.push("registry.secret_files".to_owned());
     }
     node.limits.set(&config.limits);
+    *node.running.servers.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&servers);
     if changed.iter().any(|key| key == "log.level")
         && let Some(log) = logging::installed()
     {
@@ -167,6 +206,7 @@ fn begin(
     for port in &node.ports {
         let settings = Settings {
             limits: config.limits.clone(),
+            servers: Arc::clone(&servers),
             seeds: config.registry.as_ref().map(|registry| registry.seeds.clone()).unwrap_or_default(),
             keys: keys.clone(),
             _applied: applied.clone(),
@@ -178,11 +218,35 @@ fn begin(
     Ok((changed, all_applied))
 }
 
+/// Between the moves of two clusters' links one server would belong to both, and topics would be delivered twice.
+fn refuse_passing_servers(
+    node: &NodeShared,
+    old: &[Vec<ServerEntry>],
+    new: &[Vec<ServerEntry>],
+) -> Result<(), ReloadError> {
+    for (to, servers) in new.iter().enumerate() {
+        for server in servers {
+            let is_here = |known: &ServerEntry| known.is_same_place(&server.address);
+            if let Some(from) = old.iter().position(|servers| servers.iter().any(is_here))
+                && from != to
+            {
+                return Err(ReloadError::ServerPasses {
+                    server: server.address.clone(),
+                    from: node.clusters[from].clone(),
+                    to: node.clusters[to].clone(),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Applies on a shard what comes, until the shard ends.
 pub(crate) async fn apply_all(shard: Shard, settings: async_channel::Receiver<Settings>) {
     while let Ok(settings) = settings.recv().await {
         for link in shard.links() {
             link.apply_limits(&settings.limits);
+            link.apply_servers(&settings.servers[link.index()]);
         }
         let registry = shard.registry_shard();
         registry.inboxes().set_limits(&settings.limits);

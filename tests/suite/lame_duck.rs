@@ -18,10 +18,10 @@ use crate::{
     support::{TestNode, assert_balanced, permit, wait_for},
 };
 
-type Numbers = Arc<Mutex<Vec<u64>>>;
+pub(crate) type Numbers = Arc<Mutex<Vec<u64>>>;
 
 /// Subscribes on shard 0 for as long as the node runs; in a queue group if one is named.
-fn collect(node: &TestNode, topic: &'static str, group: Option<&'static str>) -> Numbers {
+pub(crate) fn collect(node: &TestNode, topic: &'static str, group: Option<&'static str>) -> Numbers {
     let received = Numbers::default();
     let collected = Arc::clone(&received);
     node.on(0, async move |shard: Shard| {
@@ -39,12 +39,12 @@ fn collect(node: &TestNode, topic: &'static str, group: Option<&'static str>) ->
     received
 }
 
-fn numbers(received: &Numbers) -> Vec<u64> {
+pub(crate) fn numbers(received: &Numbers) -> Vec<u64> {
     received.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
 /// Publishes numbers from 0 on to each of the topics, until told to stop; how many, for each.
-fn publish_numbers(
+pub(crate) fn publish_numbers(
     node: &TestNode,
     topics: &'static [&'static str],
     stop: &Arc<AtomicBool>,
@@ -70,7 +70,7 @@ fn publish_numbers(
 }
 
 /// All of `0..published`, the first time in order; how many came a second time.
-fn assert_nothing_lost(received: &[u64], published: u64, is_ordered: bool) -> u64 {
+pub(crate) fn assert_nothing_lost(received: &[u64], published: u64, is_ordered: bool) -> u64 {
     let unique: BTreeSet<u64> = received.iter().copied().collect();
     let missing: Vec<u64> = (0..published).filter(|number| !unique.contains(number)).collect();
     assert!(missing.is_empty(), "{} lost: {:?}..", missing.len(), &missing[..missing.len().min(5)]);

@@ -126,7 +126,8 @@ impl<'a> Status<'a> {
 }
 
 fn clusters(node: &NodeShared) -> Vec<Cluster<'_>> {
-    let parts = node.clusters.iter().zip(&node.config.clusters).zip(&node.servers).enumerate();
+    let servers = node.running.servers();
+    let parts = node.clusters.iter().zip(&node.config.clusters).zip(&*servers).enumerate();
     parts
         .map(|(index, ((name, config), servers))| {
             let links = node.ports.iter().map(|port| &port.links[index]);

@@ -38,7 +38,7 @@ pub(crate) async fn run(link: Rc<Link>) {
                 link.set_status(LinkStatus::Down);
                 let pause = backoff(&link, failed_rounds);
                 failed_rounds += 1;
-                wait_for_slot(&link, Instant::now() + pause).await;
+                wait_until(&link, Instant::now() + pause, Wait::Pause).await;
                 continue;
             }
             Next::AllRefuse => {
@@ -48,7 +48,7 @@ pub(crate) async fn run(link: Rc<Link>) {
             }
         };
         let slot = link.node.gates[link.index].reserve(Instant::now());
-        wait_for_slot(&link, slot).await;
+        wait_until(&link, slot, Wait::Slot).await;
         if link.closing.get() {
             break;
         }
@@ -131,17 +131,28 @@ async fn closed<'l>(link: &Link) -> Result<Session<'l>, SessionEnd> {
     Err(SessionEnd::Closing)
 }
 
+/// What a link waits for.
+#[derive(Clone, Copy, PartialEq)]
+enum Wait {
+    /// The next round: a server that has come in need not wait for it.
+    Pause,
+    /// Its place in the row of the node's tries.
+    Slot,
+}
+
 /// Waits until `due`, or until another shard of the node gets through, somebody wants the link to be
 /// connected anew, or the link is closed.
-async fn wait_for_slot(link: &Rc<Link>, due: Instant) {
+async fn wait_until(link: &Rc<Link>, due: Instant, wait: Wait) {
     let gate = &link.node.gates[link.index];
     let accepted = gate.accepted();
+    let generation = link.pool.borrow().generation();
     let mut alarm = Alarm::default();
     poll_fn(|cx| {
         link.turn_begins(cx);
         gate.register(link.shard, cx.waker());
         let now = Instant::now();
-        if due <= now || gate.accepted() != accepted || link.closing.get() {
+        let has_more_servers = wait == Wait::Pause && link.pool.borrow().generation() != generation;
+        if due <= now || has_more_servers || gate.accepted() != accepted || link.closing.get() {
             return Poll::Ready(());
         }
         alarm.arm(due, now, cx);

@@ -1,7 +1,8 @@
 //! From one connection of a link to the next, without a gap where that can be: drives the connection that
 //! is current, the one that arrives, and the one that leaves.
 //!
-//! A move begins when the server says that it is going away, or when somebody asks for it:
+//! A move begins when the server says that it is going away, when a reload takes it out of the configuration, or when
+//! somebody asks for it:
 //!
 //! 1. another server of the pool is connected to, while the current connection goes on as ever;
 //! 2. accepted, the new connection gets all SUBs, and a fence is raised: what the link has to say from
@@ -235,6 +236,9 @@ impl<'l> Crossing<'l> {
         let Some(not_before) = link.move_wanted.get() else { return false };
         if self.current.is_none() || self.arriving.is_some() || self.leaving.is_some() {
             return false;
+        }
+        if self.dial.as_ref().is_some_and(|dial| link.pool.borrow().is_withdrawn(dial.server)) {
+            self.dial = None;
         }
         loop {
             if let Some(dial) = &mut self.dial {

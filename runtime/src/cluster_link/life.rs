@@ -8,7 +8,11 @@ use std::{
 
 use croupier_protocol::ServerError;
 
-use super::{Link, LinkStatus, pool::ServerId, session::SessionEnd};
+use super::{
+    Link, LinkStatus, ServerEntry,
+    pool::{Reconfigured, ServerId},
+    session::SessionEnd,
+};
 use crate::{
     Event, Fates, LinkEnd,
     config::ServerAddress,
@@ -74,6 +78,34 @@ impl Link {
         self.current_server.set(Some(server));
         self.pool.borrow_mut().accepted(server);
         self.node.gates[self.index].connected();
+        self.leave_if_withdrawn();
+    }
+
+    /// Works by other configured servers: new ones may be connected to at once, and a connection to one that is no
+    /// more among them is moved away from.
+    pub(crate) fn apply_servers(&self, configured: &[ServerEntry]) {
+        let Reconfigured { added, removed } = self.pool.borrow_mut().reconfigure(configured);
+        if !added.is_empty() || !removed.is_empty() {
+            tracing::info!(cluster = %self.cluster, shard = self.shard, ?added, ?removed,
+                "the configured servers have changed");
+        }
+        if !removed.is_empty() {
+            self.node.forget_identities(self.index);
+        }
+        if self.status.get() == LinkStatus::Connected {
+            self.leave_if_withdrawn();
+        }
+        self.schedule();
+    }
+
+    fn leave_if_withdrawn(&self) {
+        let Some(server) = self.current_server.get() else { return };
+        let mut pool = self.pool.borrow_mut();
+        if pool.is_withdrawn(server) {
+            // All that are left have a turn, whoever had his before.
+            pool.begin_round(server, false);
+            self.move_wanted.set(Some(Instant::now()));
+        }
     }
 
     /// A connection that was moved away from has ended. Nothing was on it any more.

@@ -123,7 +123,7 @@ impl Link {
             index,
             shard,
             outbox: RefCell::new(Outbox::new(limits.publish_buffer, limits.max_payload)),
-            pool: RefCell::new(Pool::new(&node.servers[index], config.connection.randomize)),
+            pool: RefCell::new(Pool::new(&node.running.servers()[index], config.connection.randomize)),
             config,
             node: Arc::clone(node),
             subscriptions: RefCell::new(subscriptions),
@@ -147,6 +147,11 @@ impl Link {
 
     pub(crate) fn cluster(&self) -> &ClusterName {
         &self.cluster
+    }
+
+    /// Which of the node's clusters it is a link to.
+    pub(crate) fn index(&self) -> usize {
+        self.index
     }
 
     /// Works by other limits from the next publish on.
@@ -328,11 +333,6 @@ impl Link {
             receiver.add_place(self.index, *sid);
             return Ok(());
         }
-        let wire = Wire::Receivers(Rc::new(vec![Rc::clone(receiver)]));
-        let sid = subscriptions
-            .insert(subject.clone(), queue.cloned(), wire)
-            .map_err(|full| SubscribeError::TooMany { cluster: self.cluster.clone(), limit: full.max })?;
-        receiver.add_place(self.index, sid);
         let is_connected = self.status.get() == LinkStatus::Connected;
         if is_connected {
             let outbox = self.outbox.borrow();
@@ -344,6 +344,11 @@ impl Link {
                 });
             }
         }
+        let wire = Wire::Receivers(Rc::new(vec![Rc::clone(receiver)]));
+        let sid = subscriptions
+            .insert(subject.clone(), queue.cloned(), wire)
+            .map_err(|full| SubscribeError::TooMany { cluster: self.cluster.clone(), limit: full.max })?;
+        receiver.add_place(self.index, sid);
         if is_shared {
             shared.insert(subject.clone(), sid);
         }
@@ -363,15 +368,15 @@ impl Link {
     /// is beyond them then goes to another member of its queue group, and needs not be sent.
     pub(crate) fn announce_max(&self, receiver: &Rc<Receiver>) {
         let Some(sid) = receiver.place(self.index) else { return };
+        if !self.outbox.borrow().has_room_for_control() {
+            // The receiver counts for itself, and ends its SUB then.
+            return;
+        }
         let subscriptions = self.subscriptions.borrow();
         let is_alone = subscriptions.get(sid).is_some_and(
             |subscribed| matches!(&subscribed.value, Wire::Receivers(receivers) if receivers.len() == 1),
         );
         if is_alone && let Some(max) = receiver.max_on_the_wire() {
-        if !self.outbox.borrow().has_room_for_control() {
-            // The receiver counts for itself, and ends its SUB then.
-            return;
-        }
             // The server will forget this SUB: nobody may join it any more.
             self.unshare(receiver.topic(), sid);
             if self.status.get() == LinkStatus::Connected {
@@ -610,6 +615,16 @@ impl Link {
         }
     }
 
+    #[cold]
+    fn has_lagged(&self, receiver: &Receiver, dropped: u64, began: bool) {
+        add(&self.counters.lagged, dropped);
+        if began {
+            self.tell_slow(receiver);
+            tracing::warn!(topic = %receiver.topic(), cluster = %self.cluster, shard = self.shard,
+                "a subscriber is slow: messages are dropped and counted");
+        }
+    }
+
     /// Counts what may come over another connection, too. A queue group gets each message once.
     #[cold]
     fn count_overlap(&self, frame: &MessageFrame<'_>) {
@@ -630,16 +645,6 @@ impl Link {
     }
 
     /// Ends the subscription that the server forbids.
-    #[cold]
-    fn has_lagged(&self, receiver: &Receiver, dropped: u64, began: bool) {
-        add(&self.counters.lagged, dropped);
-        if began {
-            self.tell_slow(receiver);
-            tracing::warn!(topic = %receiver.topic(), cluster = %self.cluster, shard = self.shard,
-                "a subscriber is slow: messages are dropped and counted");
-        }
-    }
-
     fn deny(&self, subject: &[u8], queue: Option<&[u8]>) {
         let mut denied = Vec::new();
         {

@@ -1,4 +1,5 @@
-//! The servers that a link may connect to: the configured ones, and those that a server names.
+//! The servers that a link may connect to: the configured ones, and those that a server names. A reload may
+//! configure others.
 //!
 //! They are tried in rounds, each once a round. A pause between two rounds is the caller's. The server
 //! whose connection has just ended has had its turn; one that said it is going away comes last.
@@ -50,17 +51,26 @@ pub(super) struct Discovered {
     pub(super) ignored: u64,
 }
 
+/// What another configuration changed.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Reconfigured {
+    pub(super) added: Vec<ServerAddress>,
+    pub(super) removed: Vec<ServerAddress>,
+}
+
 pub(super) struct Pool {
     /// In the order in which they are tried.
     servers: Vec<Server>,
     is_random: bool,
     round: u64,
     next_id: u64,
+    /// The first id that the last reconfiguration did not know.
+    reconfigured_at: u64,
 }
 
 impl Pool {
     pub(super) fn new(configured: &[ServerEntry], is_random: bool) -> Pool {
-        let mut pool = Pool { servers: Vec::new(), is_random, round: 1, next_id: 0 };
+        let mut pool = Pool { servers: Vec::new(), is_random, round: 1, next_id: 0, reconfigured_at: 0 };
         for entry in configured {
             pool.add(entry.clone(), true);
         }
@@ -143,14 +153,14 @@ impl Pool {
         self.servers.retain(|server| {
             let stays = server.is_configured
                 || server.id == said_by
-                || named.iter().any(|address| is_same_place(address, &server.entry.address));
+                || named.iter().any(|address| server.entry.is_same_place(address));
             if !stays {
                 discovered.removed.push(server.entry.address.clone());
             }
             stays
         });
         for address in named {
-            if self.servers.iter().any(|server| is_same_place(&address, &server.entry.address)) {
+            if self.servers.iter().any(|server| server.entry.is_same_place(&address)) {
                 continue;
             }
             if self.servers.iter().filter(|server| !server.is_configured).count() >= DISCOVERED_MAX {
@@ -161,6 +171,44 @@ impl Pool {
             self.add(speaker.discovered(address), false);
         }
         discovered
+    }
+
+    /// Takes these as the configured servers. Those of them that are known stay as they are, and get another chance
+    /// if they have refused the credentials. A discovered one stays too, unless nothing configured is got into by its
+    /// rules any more: it was found under rules that are gone.
+    pub(super) fn reconfigure(&mut self, configured: &[ServerEntry]) -> Reconfigured {
+        let mut reconfigured = Reconfigured::default();
+        self.reconfigured_at = self.next_id;
+        self.servers.retain_mut(|server| {
+            let was_configured = server.is_configured;
+            server.is_configured = configured.iter().any(|entry| entry.is_same(&server.entry));
+            let address = &server.entry.address;
+            let stays_discovered = !was_configured
+                && !configured.iter().any(|entry| entry.is_same_place(address))
+                && configured.iter().any(|entry| entry.has_rules_of(&server.entry));
+            let stays = server.is_configured || stays_discovered;
+            if !stays {
+                reconfigured.removed.push(address.clone());
+            }
+            (server.refusal, server.refusals) = (None, 0);
+            stays
+        });
+        for entry in configured {
+            if !self.servers.iter().any(|server| server.entry.is_same(entry)) {
+                reconfigured.added.push(entry.address.clone());
+                self.add(entry.clone(), true);
+            }
+        }
+        if !self.is_random {
+            let place = |server: &Server| configured.iter().position(|entry| entry.is_same(&server.entry));
+            self.servers.sort_by_key(|server| place(server).unwrap_or(usize::MAX));
+        }
+        reconfigured
+    }
+
+    /// Whether a reconfiguration has taken the server away, for whoever is connected to it.
+    pub(super) fn is_withdrawn(&self, id: ServerId) -> bool {
+        id.0 < self.reconfigured_at && !self.servers.iter().any(|server| server.id == id)
     }
 
     fn add(&mut self, entry: ServerEntry, is_configured: bool) {
@@ -192,10 +240,6 @@ fn parse(url: &str) -> Option<ServerAddress> {
     let address: ServerAddress = url.parse().ok()?;
     let leads_nowhere = address.host.parse::<IpAddr>().is_ok_and(|host| host.is_unspecified());
     (!leads_nowhere).then_some(address)
-}
-
-fn is_same_place(one: &ServerAddress, other: &ServerAddress) -> bool {
-    one.port == other.port && one.host.eq_ignore_ascii_case(&other.host)
 }
 
 #[cfg(test)]
@@ -328,6 +372,48 @@ mod tests {
         assert_eq!(round(&mut pool), ["b"]);
         assert!(!pool.refused(b, &no) && pool.refused(b, &no));
         assert!(matches!(pool.next(), Next::AllRefuse));
+    }
+
+    #[test]
+    fn a_reconfiguration_brings_the_new_takes_the_old_away_and_leaves_the_rest() {
+        let mut pool = Pool::new(&entries(&["a", "b"]), false);
+        let (a, b) = (id(&pool, "a"), id(&pool, "b"));
+        pool.discover(&urls(&["d:4222", "e:4222"]), a);
+        let d = id(&pool, "d");
+        let no = ServerError::AuthorizationViolation;
+        assert!(!pool.refused(b, &no) && pool.refused(b, &no));
+        assert!(!pool.is_withdrawn(a));
+        let generation = pool.generation();
+        let changed = pool.reconfigure(&entries(&["c", "E", "b"]));
+        assert_eq!(changed.added, addresses(&["c"]));
+        assert_eq!(changed.removed, addresses(&["a"]));
+        assert!(pool.generation() > generation);
+        assert!(pool.is_withdrawn(a) && !pool.is_withdrawn(b) && !pool.is_withdrawn(d));
+        // In the order of the configuration, the one that had refused among them.
+        assert_eq!(round(&mut pool), ["c", "e", "b", "d"]);
+        // What was discovered before and is configured since is not forgotten by an INFO.
+        pool.discover(&urls(&["c:4222"]), b);
+        assert_eq!(round(&mut pool), ["c", "e", "b"]);
+        assert_eq!(pool.reconfigure(&entries(&["c", "e", "b"])), Reconfigured::default());
+        // A server that was taken away says nothing more.
+        assert_eq!(pool.discover(&urls(&["x:4222"]), a), Discovered::default());
+    }
+
+    #[test]
+    fn a_server_with_other_rules_is_another_server() {
+        let mut pool = Pool::new(&entries(&["a", "b"]), false);
+        let (a, b) = (id(&pool, "a"), id(&pool, "b"));
+        pool.discover(&urls(&["d:4222"]), a);
+        let d = id(&pool, "d");
+        let changed = pool.reconfigure(&entries(&["u:p@a", "b"]));
+        assert_eq!((changed.added, changed.removed), (addresses(&["a"]), addresses(&["a"])));
+        assert!(pool.is_withdrawn(a) && !pool.is_withdrawn(b) && !pool.is_withdrawn(d));
+        // With TLS nothing may be connected to without it.
+        let changed = pool.reconfigure(&entries(&["tls://a", "b"]));
+        assert_eq!(changed.removed, addresses(&["a", "b", "d"]));
+        assert!(pool.is_withdrawn(b) && pool.is_withdrawn(d));
+        let Next::Try(_, entry) = pool.next() else { panic!() };
+        assert!(entry.tls_name.is_some());
     }
 
     #[test]

@@ -34,6 +34,20 @@ impl ServerEntry {
         .collect()
     }
 
+    /// Whether both are the same server, got into by the same rules.
+    pub(super) fn is_same(&self, other: &ServerEntry) -> bool {
+        self.is_same_place(&other.address) && self.has_rules_of(other)
+    }
+
+    pub(crate) fn is_same_place(&self, address: &ServerAddress) -> bool {
+        self.address.is_same_place(address)
+    }
+
+    /// Whether both are got into in the same way, under the same name, by the same credentials.
+    pub(super) fn has_rules_of(&self, other: &ServerEntry) -> bool {
+        self.tls_name == other.tls_name && self.credentials == other.credentials
+    }
+
     /// A server that this one has named. What a server says changes neither whether TLS is used nor which
     /// name is verified, so that nobody can be sent elsewhere by it.
     pub(super) fn discovered(&self, address: ServerAddress) -> ServerEntry {

@@ -540,8 +540,9 @@ impl Session<'_> {
     fn handle_info(&mut self) -> Result<(), SessionEnd> {
         let link = self.link;
         let Some(info) = self.connection.info() else { return Ok(()) };
-        link.node.identify(link, info);
-        if self.part != Part::Leaving {
+        // A server that is being left may be one of another cluster by then.
+        if self.part != Part::Leaving && !link.pool.borrow().is_withdrawn(self.server) {
+            link.node.identify(link, info);
             link.discover(&info.connect_urls, self.server);
         }
         if info.lame_duck_mode {

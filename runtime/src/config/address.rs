@@ -71,6 +71,13 @@ pub enum InvalidServerAddress {
     },
 }
 
+impl ServerAddress {
+    /// Whether both lead to the same server, as far as their text tells: names of hosts come in any case.
+    pub(crate) fn is_same_place(&self, other: &ServerAddress) -> bool {
+        self.port == other.port && self.host.eq_ignore_ascii_case(&other.host)
+    }
+}
+
 impl FromStr for ServerAddress {
     type Err = InvalidServerAddress;
 

@@ -117,7 +117,8 @@ pub struct ClusterConfig {
     pub name: String,
     /// Servers to try, each `nats://host:port`, `tls://host:port`, `host:port` or `host` (port 4222); 1 to
     /// [`SERVERS_MAX`](super::SERVERS_MAX). Each of them is tried; name all that
-    /// may be reached. Credentials in a URL are for code only, see [`ServerUrl`]; here secrets stand in
+    /// may be reached. A reload brings new ones in, and moves links off those that are gone, without a loss. Credentials
+    /// in a URL are for code only, see [`ServerUrl`]; here secrets stand in
     /// files, see `auth`.
     #[serde(serialize_with = "redacted_servers")]
     #[schemars(schema_with = "schema::servers")]
@@ -348,9 +349,11 @@ pub struct LimitsConfig {
     #[serde(with = "quantity::size")]
     #[schemars(schema_with = "schema::buffer")]
     pub publish_buffer: usize,
-    /// What may wait in one subscription.
+    /// What may wait in one subscription. A reload changes it for those that are made afterwards; open ones, and services'
+    /// inboxes, keep theirs.
     pub subscriber_queue: QueueLimits,
-    /// What a full subscription does; default [`SlowSubscriberPolicy::DropNewest`].
+    /// What a full subscription does; default [`SlowSubscriberPolicy::DropNewest`]. A reload changes it for those that are
+    /// made afterwards.
     pub on_slow_subscriber: SlowSubscriberPolicy,
     /// The largest payload to publish, headers included, in bytes; default 1 MiB, at most
     /// [`PAYLOAD_BYTES_MAX`](super::PAYLOAD_BYTES_MAX). The server's own limit holds too.

@@ -2,3 +2,4 @@
 
 mod reading_again;
 mod reloading;
+mod servers;
