@@ -25,7 +25,7 @@ use crate::worker::{Assignment, Outcome, WARM_UP, keeps_round_trips};
 const NAME: &str = "async-nats";
 
 /// How many publishes stand between two looks at the clock.
-const PUBLISH_BATCH: u64 = 4096;
+pub(crate) const PUBLISH_BATCH: u64 = 4096;
 /// Commands between the caller and the connection. Measured from 64 to 65 536: fewer cost more CPU time a
 /// publish, more cost as much and halve the rate.
 const CLIENT_CAPACITY: usize = 2048;
@@ -56,14 +56,15 @@ pub fn run(assignment: Assignment, threads: Threads) -> Result<Outcome, BenchErr
 }
 
 async fn work(assignment: Assignment) -> Result<Outcome, BenchError> {
-    let Assignment { figure, length, address, .. } = assignment;
-    let client = async_nats::ConnectOptions::new()
+    let Assignment { figure, length, address, ca_file, .. } = assignment;
+    let mut options = async_nats::ConnectOptions::new()
         .skip_subject_validation(true)
         .client_capacity(CLIENT_CAPACITY)
-        .subscription_capacity(Receiving::outstanding_max(figure.payload_bytes()) + 1)
-        .connect(format!("nats://{address}"))
-        .await
-        .map_err(BenchError::client(NAME))?;
+        .subscription_capacity(Receiving::outstanding_max(figure.payload_bytes()) + 1);
+    if let Some(ca_file) = ca_file {
+        options = options.require_tls(true).add_root_certificates(ca_file);
+    }
+    let client = options.connect(format!("nats://{address}")).await.map_err(BenchError::client(NAME))?;
     match figure.work() {
         Work::Publish => publish(&client, figure, length).await,
         Work::Receive => receive(&client, figure, length).await,

@@ -1,12 +1,12 @@
 //! Ours: Croupier on one shard, as its documentation says to use it.
 
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use croupier::config::TlsConfig;
 use croupier::testing::nats_server::NatsServerBinary;
 use croupier::{HandlerGuard, Node, PublishError, Shard, Subscription, Topic};
 use tokio::sync::oneshot;
@@ -27,7 +27,10 @@ pub(crate) const CLUSTER: &str = "c1";
 /// 1.2 us each at 16 a turn and 0.65 us at 2048; 16-byte messages 0.024 us at 2048 and 0.021 us at 8192.
 const BURST: u64 = 2048;
 /// How many requests stand between two looks at the clock.
-const REQUEST_BATCH: u64 = 16;
+pub(crate) const REQUEST_BATCH: u64 = 16;
+/// How long a shard that is told to polls before it parks: longer than a round trip through a local server, within
+/// what the configuration's page advises.
+pub const SPIN: Duration = Duration::from_micros(100);
 /// Long enough for the reactor to be polled, which a plain yield does not do.
 const TURN: Duration = Duration::from_nanos(100);
 
@@ -35,11 +38,12 @@ const TURN: Duration = Duration::from_nanos(100);
 ///
 /// # Errors
 /// What Croupier says, or a wrong echo.
-pub fn run(assignment: Assignment) -> Result<Outcome, BenchError> {
-    on_one_shard(assignment.address, async move |shard| match assignment.figure.work() {
-        Work::Publish => publish(&shard, assignment.figure, assignment.length).await,
-        Work::Receive => receive(&shard, assignment.figure, assignment.length).await,
-        Work::Request { in_flight } => request(&shard, assignment.figure, in_flight, assignment.length).await,
+pub fn run(assignment: &Assignment, spin: Duration) -> Result<Outcome, BenchError> {
+    let Assignment { figure, length, .. } = *assignment;
+    on_one_shard(assignment, spin, async move |shard| match figure.work() {
+        Work::Publish => publish(&shard, figure, length).await,
+        Work::Receive => receive(&shard, figure, length).await,
+        Work::Request { in_flight } => request(&shard, figure, in_flight, length).await,
     })
 }
 
@@ -51,21 +55,25 @@ pub fn nats_server_binary() -> Result<PathBuf, BenchError> {
     NatsServerBinary::find().map_err(|error| BenchError::Server { reason: error.to_string() })
 }
 
-/// Runs `app` on a node of one shard that knows one cluster, the server at `address`, and hands its result out.
+/// Runs `app` on a node of one shard that knows one cluster, the assignment's server, and hands its result out.
 fn on_one_shard<T: Send + 'static>(
-    address: SocketAddr,
+    assignment: &Assignment,
+    spin: Duration,
     app: impl AsyncFnOnce(Shard) -> Result<T, BenchError> + Clone + Send + 'static,
 ) -> Result<T, BenchError> {
     let (sender, receiver) = mpsc::channel();
-    Node::builder()
-        .cluster(CLUSTER, [format!("nats://{address}")])
-        .shards(1)
-        .run(async move |shard| {
-            // The receiver outlives the node, so this cannot fail.
-            let _ = sender.send(app(shard).await?);
-            Ok(())
-        })
-        .map_err(BenchError::client(NAME))?;
+    let mut builder = Node::builder().cluster(CLUSTER, [format!("nats://{}", assignment.address)]).shards(1);
+    let config = builder.config_mut();
+    config.shards.spin = spin;
+    if let Some(ca_file) = &assignment.ca_file {
+        config.clusters[0].tls = Some(TlsConfig::default().ca_file(ca_file));
+    }
+    let run = builder.run(async move |shard| {
+        // The receiver outlives the node, so this cannot fail.
+        let _ = sender.send(app(shard).await?);
+        Ok(())
+    });
+    run.map_err(BenchError::client(NAME))?;
     receiver.recv().map_err(BenchError::client(NAME))
 }
 

@@ -25,9 +25,6 @@ pub struct Figure {
     payload_bytes: usize,
 }
 
-/// Requests carry a small payload: the figure is about the round trip.
-const REQUEST_PAYLOAD_BYTES: usize = 16;
-
 const fn publish(name: &'static str, payload_bytes: usize) -> Figure {
     Figure { name, work: Work::Publish, payload_bytes }
 }
@@ -36,21 +33,25 @@ const fn receive(name: &'static str, payload_bytes: usize) -> Figure {
     Figure { name, work: Work::Receive, payload_bytes }
 }
 
-const fn request(name: &'static str, in_flight: usize) -> Figure {
-    Figure { name, work: Work::Request { in_flight }, payload_bytes: REQUEST_PAYLOAD_BYTES }
+const fn request(name: &'static str, in_flight: usize, payload_bytes: usize) -> Figure {
+    Figure { name, work: Work::Request { in_flight }, payload_bytes }
 }
 
 impl Figure {
     /// Every figure, in the order in which they are measured and printed.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 12] = [
         publish("publish_16", 16),
         publish("publish_128", 128),
         publish("publish_4096", 4096),
         receive("receive_16", 16),
         receive("receive_128", 128),
         receive("receive_4096", 4096),
-        request("request_1", 1),
-        request("request_64", 64),
+        request("request_1_16", 1, 16),
+        request("request_1_128", 1, 128),
+        request("request_1_4096", 1, 4096),
+        request("request_64_16", 64, 16),
+        request("request_64_128", 64, 128),
+        request("request_64_4096", 64, 4096),
     ];
 
     /// The figure's name, for instance `receive_128`.
@@ -99,17 +100,21 @@ pub enum Via {
     Stub,
     /// A real nats-server.
     Server,
+    /// A real nats-server, encrypted. Only the measured client's connection is: the driver's would cost the
+    /// server time, and nobody else.
+    Tls,
 }
 
 impl Via {
-    /// Both ways, in the order in which they are measured.
-    pub const ALL: [Self; 2] = [Self::Stub, Self::Server];
+    /// All ways, in the order in which they are measured.
+    pub const ALL: [Self; 3] = [Self::Stub, Self::Server, Self::Tls];
 
     /// The name in the command line and the JSON.
     pub fn name(self) -> &'static str {
         match self {
             Self::Stub => "stub",
             Self::Server => "server",
+            Self::Tls => "tls",
         }
     }
 }

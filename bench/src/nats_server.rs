@@ -31,6 +31,7 @@ pub struct NatsServer {
     folder: PathBuf,
     address: SocketAddr,
     monitor: SocketAddr,
+    ca_file: Option<PathBuf>,
 }
 
 /// Messages and payload bytes that a server has received from its clients since it started.
@@ -57,10 +58,35 @@ impl NatsServer {
     /// # Errors
     /// If it does not start to listen within ten seconds.
     pub fn start(binary: &Path) -> Result<Self, BenchError> {
-        let folder = std::env::temp_dir().join(format!("croupier-bench-{}", std::process::id()));
-        fs::create_dir_all(&folder).map_err(BenchError::io("make the server's folder"))?;
+        Self::start_in(binary, folder("plain")?, "", None)
+    }
+
+    /// Starts it with a certificate of its own making, so that clients may encrypt their connections, or not.
+    ///
+    /// # Errors
+    /// As [`NatsServer::start`].
+    pub fn start_with_certificate(binary: &Path) -> Result<Self, BenchError> {
+        let folder = folder("tls")?;
+        let write = |name: &str, text: String| {
+            let path = folder.join(name);
+            fs::write(&path, text).map_err(BenchError::io("write the server's certificate")).map(|()| path)
+        };
+        let names = vec![Ipv4Addr::LOCALHOST.to_string()];
+        let made = rcgen::generate_simple_self_signed(names).map_err(BenchError::client("rcgen"))?;
+        let certificate = write("server.pem", made.cert.pem())?;
+        let key = write("server.key", made.signing_key.serialize_pem())?;
+        let tls = format!("allow_non_tls: true\ntls {{ cert_file: {certificate:?}, key_file: {key:?} }}\n");
+        Self::start_in(binary, folder, &tls, Some(certificate))
+    }
+
+    fn start_in(
+        binary: &Path,
+        folder: PathBuf,
+        more: &str,
+        ca_file: Option<PathBuf>,
+    ) -> Result<Self, BenchError> {
         let configuration = folder.join("nats-server.conf");
-        fs::write(&configuration, CONFIGURATION)
+        fs::write(&configuration, CONFIGURATION.to_owned() + more)
             .map_err(BenchError::io("write the server's configuration"))?;
         let mut command = Command::new(binary);
         command
@@ -78,7 +104,7 @@ impl NatsServer {
         let child = command.spawn().map_err(BenchError::io("start nats-server"))?;
 
         let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let mut server = Self { child, folder, address: nowhere, monitor: nowhere };
+        let mut server = Self { child, folder, address: nowhere, monitor: nowhere, ca_file };
         let ports = server.wait_for_ports()?;
         server.address = loopback(ports.nats.first())?;
         server.monitor = loopback(ports.monitoring.first())?;
@@ -88,6 +114,11 @@ impl NatsServer {
     /// Where clients connect.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Whom clients must trust to encrypt; nothing without a certificate.
+    pub fn ca_file(&self) -> Option<PathBuf> {
+        self.ca_file.clone()
     }
 
     fn wait_for_ports(&mut self) -> Result<Ports, BenchError> {
@@ -157,6 +188,12 @@ impl Drop for NatsServer {
         let _ = self.child.wait();
         let _ = fs::remove_dir_all(&self.folder);
     }
+}
+
+fn folder(kind: &str) -> Result<PathBuf, BenchError> {
+    let folder = std::env::temp_dir().join(format!("croupier-bench-{kind}-{}", std::process::id()));
+    fs::create_dir_all(&folder).map_err(BenchError::io("make the server's folder"))?;
+    Ok(folder)
 }
 
 fn end_with_parent() -> std::io::Result<()> {

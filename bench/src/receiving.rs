@@ -1,5 +1,6 @@
 //! The receiving side of a flood: counts, and keeps the flood coming until there is enough.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::traffic::{FloodOrder, Tally};
@@ -11,6 +12,16 @@ pub enum Length {
     Messages(u64),
     /// At least this long: what has been begun by then is finished.
     Time(Duration),
+}
+
+/// As a worker is told it: `7m`, or `1500000us`.
+impl fmt::Display for Length {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Messages(messages) => write!(f, "{messages}m"),
+            Self::Time(time) => write!(f, "{}us", time.as_micros()),
+        }
+    }
 }
 
 /// A [`Length`] with its beginning.
@@ -40,11 +51,11 @@ impl Quota {
 /// The bytes of payload and control line that one order asks for. Two orders are out at a time, so that the
 /// flood never pauses, and this bounds what a client that queues has to queue. Measured from 64 KiB to 8 MiB
 /// with async-nats, this costs it the least.
-const ORDER_BYTES: u64 = 2 * 1024 * 1024;
+pub(crate) const ORDER_BYTES: u64 = 2 * 1024 * 1024;
 /// About what a control line adds to a payload.
-const CONTROL_LINE_BYTES: u64 = 20;
+pub(crate) const CONTROL_LINE_BYTES: u64 = 20;
 /// How many orders are out at a time.
-const ORDERS_OUT: u64 = 2;
+pub(crate) const ORDERS_OUT: u64 = 2;
 
 /// What to do after a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

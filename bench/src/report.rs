@@ -1,103 +1,104 @@
-//! A figure's result, as a row of JSON and as a line of text.
+//! A figure's result, as a row of JSON and as lines of text.
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::figure::{Figure, Via};
 use crate::statistics::Spread;
 use crate::worker::{Client, Outcome};
 
-/// One figure, one way, both sides: medians over the rounds. Times in microseconds, rates in messages a second.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+/// One figure, one way, all sides.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Row {
     /// The figure's name.
-    pub figure: &'static str,
-    /// `stub` or `server`.
-    pub via: &'static str,
-    /// The peer's name.
-    pub peer: &'static str,
-    /// CPU time of one of our messages.
-    pub ours_cpu_us: f64,
-    /// CPU time of one of the peer's messages.
-    pub peer_cpu_us: f64,
-    /// `peer_cpu_us / ours_cpu_us`: how many times less CPU time ours takes.
-    pub ratio: f64,
-    /// Our messages a second.
-    pub ours_rate: f64,
-    /// The peer's messages a second.
-    pub peer_rate: f64,
-    /// The least and the most CPU time of ours over the rounds.
-    pub ours_cpu_us_range: [f64; 2],
-    /// The least and the most CPU time of the peer over the rounds.
-    pub peer_cpu_us_range: [f64; 2],
-    /// Median round trip of ours, where requests go one at a time.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ours_round_trip_p50_us: Option<f64>,
-    /// Median round trip of the peer, where requests go one at a time.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub peer_round_trip_p50_us: Option<f64>,
+    pub figure: String,
+    /// `stub`, `server` or `tls`.
+    pub via: String,
+    /// The sides, ours first.
+    pub sides: Vec<Side>,
     /// How often each side was measured.
     pub rounds: usize,
 }
 
+/// One client's part in a row: medians over the rounds. Times in microseconds, rates in messages a second.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Side {
+    /// Whose client.
+    pub client: String,
+    /// CPU time of a message, user and system.
+    pub cpu_us: f64,
+    /// The least and the most CPU time of a message over the rounds.
+    pub cpu_us_range: [f64; 2],
+    /// This CPU time over the first side's: how many times less ours takes.
+    pub ratio: f64,
+    /// Messages a second.
+    pub rate: f64,
+    /// Median round trip, where requests go one at a time.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub round_trip_p50_us: Option<f64>,
+}
+
 /// The heading over [`Row`]'s lines.
 pub const HEADING: &str = concat!(
-    "                       CPU us a message: median (least..most)                  messages a second     round trip p50\n",
-    "figure        via      croupier                 peer                    ratio      ours       peer     ours    peer"
+    "                                              CPU us a message\n",
+    "figure          via     client                  median (least..most)        to ours  messages/s  round trip p50"
 );
 
 impl Row {
-    /// From both sides' rounds.
+    /// From all sides' rounds, ours first.
     ///
     /// # Panics
-    /// If a side has no round.
-    pub fn of(figure: Figure, via: Via, peer: Client, ours: &[Outcome], peers: &[Outcome]) -> Self {
-        let spread = |side: &[Outcome], value: fn(&Outcome) -> f64| {
-            Spread::of(side.iter().map(value)).expect("each side is measured at least once")
+    /// If there is no side, or one has no round.
+    pub fn of(figure: Figure, via: Via, sides: &[(Client, Vec<Outcome>)]) -> Self {
+        let spread = |outcomes: &[Outcome], value: fn(&Outcome) -> f64| {
+            Spread::of(outcomes.iter().map(value)).expect("each side is measured at least once")
         };
-        let round_trip = |side: &[Outcome]| {
-            Spread::of(side.iter().filter_map(|outcome| outcome.round_trip_p50_us))
-                .map(|spread| spread.median)
+        let (_, ours) = sides.first().expect("our own side is one");
+        let ours_cpu = spread(ours, Outcome::cpu_us_per_message).median;
+        let side = |(client, outcomes): &(Client, Vec<Outcome>)| {
+            let cpu = spread(outcomes, Outcome::cpu_us_per_message);
+            let round_trips = outcomes.iter().filter_map(|outcome| outcome.round_trip_p50_us);
+            Side {
+                client: client.to_string(),
+                cpu_us: cpu.median,
+                cpu_us_range: [cpu.least, cpu.most],
+                ratio: cpu.median / ours_cpu,
+                rate: spread(outcomes, Outcome::rate).median,
+                round_trip_p50_us: Spread::of(round_trips).map(|spread| spread.median),
+            }
         };
-        let ours_cpu = spread(ours, Outcome::cpu_us_per_message);
-        let peer_cpu = spread(peers, Outcome::cpu_us_per_message);
         Self {
-            figure: figure.name(),
-            via: via.name(),
-            peer: peer.name(),
-            ours_cpu_us: ours_cpu.median,
-            peer_cpu_us: peer_cpu.median,
-            ratio: peer_cpu.median / ours_cpu.median,
-            ours_rate: spread(ours, Outcome::rate).median,
-            peer_rate: spread(peers, Outcome::rate).median,
-            ours_cpu_us_range: [ours_cpu.least, ours_cpu.most],
-            peer_cpu_us_range: [peer_cpu.least, peer_cpu.most],
-            ours_round_trip_p50_us: round_trip(ours),
-            peer_round_trip_p50_us: round_trip(peers),
+            figure: figure.to_string(),
+            via: via.to_string(),
+            sides: sides.iter().map(side).collect(),
             rounds: ours.len(),
         }
     }
+
+    /// A client's side of the row.
+    pub fn side(&self, client: Client) -> Option<&Side> {
+        self.sides.iter().find(|side| side.client == client.name())
+    }
 }
 
-/// One line under [`HEADING`].
+/// A line for each side under [`HEADING`].
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let cpu = |median: f64, [least, most]: [f64; 2]| format!("{median:.4} ({least:.4}..{most:.4})");
-        let round_trip = |time: Option<f64>| time.map_or("-".to_owned(), |time| format!("{time:.1}"));
-        write!(
-            f,
-            "{:<13} {:<8} {:<24} {:<24} {:>4.1} {:>10.0} {:>10.0} {:>8} {:>7}",
-            self.figure,
-            self.via,
-            cpu(self.ours_cpu_us, self.ours_cpu_us_range),
-            cpu(self.peer_cpu_us, self.peer_cpu_us_range),
-            self.ratio,
-            self.ours_rate,
-            self.peer_rate,
-            round_trip(self.ours_round_trip_p50_us),
-            round_trip(self.peer_round_trip_p50_us),
-        )
+        for (index, side) in self.sides.iter().enumerate() {
+            let [least, most] = side.cpu_us_range;
+            let cpu = format!("{:.4} ({least:.4}..{most:.4})", side.cpu_us);
+            let round_trip = side.round_trip_p50_us.map_or("-".to_owned(), |time| format!("{time:.1}"));
+            if index > 0 {
+                writeln!(f)?;
+            }
+            write!(
+                f,
+                "{:<15} {:<7} {:<23} {cpu:<28} {:>6.2} {:>11.0} {round_trip:>9}",
+                self.figure, self.via, side.client, side.ratio, side.rate,
+            )?;
+        }
+        Ok(())
     }
 }
 
@@ -111,25 +112,27 @@ mod tests {
         Outcome { messages: 10, cpu_us, wall_us: 100.0, round_trip_p50_us: None, account }
     }
 
-    #[test]
-    fn a_row_holds_the_medians_and_their_ratio() {
-        let ours = [outcome(5.0), outcome(1.0), outcome(2.0)];
-        let peers = [outcome(20.0), outcome(40.0), outcome(30.0)];
-        let row = Row::of(Figure::ALL[0], Via::Stub, Client::AsyncNats, &ours, &peers);
-        assert_eq!((row.ours_cpu_us, row.peer_cpu_us, row.ratio), (0.2, 3.0, 15.0));
-        assert_eq!((row.ours_cpu_us_range, row.peer_cpu_us_range), ([0.1, 0.5], [2.0, 4.0]));
-        assert_eq!((row.ours_rate, row.peer_rate, row.rounds), (100_000.0, 100_000.0, 3));
+    fn row() -> Row {
+        let ours = vec![outcome(5.0), outcome(1.0), outcome(2.0)];
+        let peer = vec![outcome(20.0), outcome(40.0), outcome(30.0)];
+        Row::of(Figure::ALL[0], Via::Stub, &[(Client::Croupier, ours), (Client::AsyncNats, peer)])
     }
 
     #[test]
-    fn the_json_has_the_names_that_others_read() {
-        let row = Row::of(Figure::ALL[3], Via::Server, Client::AsyncNats, &[outcome(1.0)], &[outcome(2.0)]);
-        let json = serde_json::to_value(row).unwrap();
-        assert_eq!(json["figure"], "receive_16");
-        assert_eq!(json["via"], "server");
-        assert_eq!(json["peer"], "async-nats");
-        for number in ["ours_cpu_us", "peer_cpu_us", "ratio", "ours_rate", "peer_rate"] {
-            assert!(json[number].is_f64(), "{number} in {json}");
-        }
+    fn a_row_holds_the_medians_and_their_ratio() {
+        let row = row();
+        let (ours, peer) = (row.side(Client::Croupier).unwrap(), row.side(Client::AsyncNats).unwrap());
+        assert_eq!((ours.cpu_us, peer.cpu_us, ours.ratio, peer.ratio), (0.2, 3.0, 1.0, 15.0));
+        assert_eq!((ours.cpu_us_range, peer.cpu_us_range), ([0.1, 0.5], [2.0, 4.0]));
+        assert_eq!((ours.rate, row.rounds), (100_000.0, 3));
+        assert_eq!(row.side(Client::NatsC), None);
+    }
+
+    #[test]
+    fn a_row_survives_json() {
+        let row = row();
+        let json = serde_json::to_string(&row).unwrap();
+        assert!(json.contains(r#""client":"async-nats","cpu_us":3.0"#), "{json}");
+        assert_eq!(serde_json::from_str::<Row>(&json).unwrap(), row);
     }
 }

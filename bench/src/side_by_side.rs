@@ -1,43 +1,46 @@
-//! Two clients beside each other: the same work in turn, each in a process of its own, several rounds.
+//! Clients beside each other: the same work in turn, each in a process of its own, several rounds.
 
-use std::io::Read;
 use std::net::SocketAddr;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
-use std::{env, thread};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
 
 use crate::driver::Driver;
 use crate::error::BenchError;
 use crate::figure::{Figure, Via, Work};
+use crate::nats_c::NatsC;
 use crate::nats_server::NatsServer;
 use crate::receiving::Length;
 use crate::report::Row;
 use crate::stub::Stub;
+use crate::subprocess;
 use crate::traffic::{Account, Tally};
 use crate::worker::{Assignment, Client, Outcome, WORKER_COMMAND};
 
 /// How long a worker may take beyond what it was told to.
 const GRACE: Duration = Duration::from_secs(60);
-/// Between two looks at a worker: rare enough to cost the measurement nothing.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// How the sides are compared.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Debug)]
 pub struct Comparison {
-    /// The peer; the other side is [`Client::Croupier`].
-    pub peer: Client,
+    /// The clients beside [`Client::Croupier`].
+    pub peers: Vec<Client>,
+    /// What [`Client::NatsC`] needs.
+    pub nats_c: Option<NatsC>,
+    /// What [`Client::OtherBuild`] needs: that program.
+    pub other_build: Option<PathBuf>,
     /// How often each side is measured, at least once.
     pub rounds: usize,
     /// How long each measured section is.
     pub length: Length,
 }
 
-/// What stands at the other end of both sides' connections.
+/// What stands at the other end of all sides' connections.
 #[derive(Debug)]
 pub enum OtherEnd {
     /// A stub, a fresh one for each run.
     Stub,
-    /// A server, with a fresh driver behind it for each run.
+    /// A server, with a fresh driver behind it for each run. Where it has a certificate, clients use it.
     Server(NatsServer),
 }
 
@@ -46,6 +49,7 @@ impl OtherEnd {
     pub fn via(&self) -> Via {
         match self {
             Self::Stub => Via::Stub,
+            Self::Server(server) if server.ca_file().is_some() => Via::Tls,
             Self::Server(_) => Via::Server,
         }
     }
@@ -55,45 +59,67 @@ impl Comparison {
     /// Measures one figure one way. The sides alternate, and so does which of them begins.
     ///
     /// # Errors
-    /// The first thing that goes wrong on either side; ends that count differently are such a thing.
+    /// The first thing that goes wrong on any side; ends that count differently are such a thing.
     pub fn measure(&self, figure: Figure, other_end: &OtherEnd) -> Result<Row, BenchError> {
-        let (mut ours, mut peers) = (Vec::new(), Vec::new());
+        let clients = [Client::Croupier].into_iter().chain(self.peers.iter().copied());
+        let mut sides: Vec<_> = clients
+            .filter(|client| client.does(figure.work(), other_end.via()))
+            .map(|client| (client, Vec::new()))
+            .collect();
         for round in 0..self.rounds.max(1) {
-            let mut order = [Client::Croupier, self.peer];
-            order.rotate_left(round % 2);
-            for client in order {
-                let outcome = self.run_once(client, figure, other_end)?;
-                if client == Client::Croupier { ours.push(outcome) } else { peers.push(outcome) }
+            for turn in 0..sides.len() {
+                let at = (turn + round) % sides.len();
+                let (client, outcomes) = &mut sides[at];
+                outcomes.push(self.run_once(*client, figure, other_end)?);
             }
         }
-        Ok(Row::of(figure, other_end.via(), self.peer, &ours, &peers))
+        Ok(Row::of(figure, other_end.via(), &sides))
     }
 
     fn run_once(&self, client: Client, figure: Figure, other_end: &OtherEnd) -> Result<Outcome, BenchError> {
         let what = format!("{client} {figure} via {}", other_end.via());
-        let work = |address: SocketAddr| {
-            run_worker(Assignment { client, figure, address, length: self.length }, &what, self.time_max())
+        let work = |address: SocketAddr, ca_file| {
+            self.run_worker(&Assignment { client, figure, address, length: self.length, ca_file }, &what)
         };
         let (outcome, other_account) = match other_end {
             OtherEnd::Stub => {
                 let stub = Stub::start()?;
-                let outcome = work(stub.address());
+                let outcome = work(stub.address(), None);
                 // If the stub has something to say, the worker's complaint is only its consequence.
                 let account = stub.finish()?;
                 (outcome?, account)
             }
-            OtherEnd::Server(server) => through(server, work, figure)?,
+            OtherEnd::Server(server) => through(server, |address| work(address, server.ca_file()), figure)?,
         };
         agree(&what, outcome.account, other_account)?;
         Ok(outcome)
     }
 
-    fn time_max(&self) -> Duration {
-        match self.length {
+    /// Runs the client's program as a worker and reads its report.
+    fn run_worker(&self, assignment: &Assignment, what: &str) -> Result<Outcome, BenchError> {
+        let command = match assignment.client {
+            Client::NatsC => {
+                let missing = || BenchError::client("nats.c")("is not there");
+                self.nats_c.as_ref().ok_or_else(missing)?.command(assignment)
+            }
+            Client::OtherBuild => {
+                let missing = || BenchError::client("another build")("is not named");
+                let program = self.other_build.as_ref().ok_or_else(missing)?;
+                worker(Command::new(program), &Assignment { client: Client::Croupier, ..assignment.clone() })
+            }
+            _ => worker(subprocess::this_program()?, assignment),
+        };
+        let time_max = match self.length {
             Length::Messages(_) => GRACE,
             Length::Time(time) => time + GRACE,
-        }
+        };
+        subprocess::report_of(command, what, time_max)
     }
+}
+
+fn worker(mut program: Command, assignment: &Assignment) -> Command {
+    program.arg(WORKER_COMMAND).args(assignment.to_arguments());
+    program
 }
 
 /// Both ends must have seen the same.
@@ -129,44 +155,6 @@ fn through(
         };
     }
     Ok((outcome, account))
-}
-
-/// Runs this program again as a worker and reads its report.
-fn run_worker(assignment: Assignment, what: &str, time_max: Duration) -> Result<Outcome, BenchError> {
-    let program = env::current_exe().map_err(BenchError::io("find this program"))?;
-    let mut worker = Command::new(program)
-        .arg(WORKER_COMMAND)
-        .args(assignment.to_arguments())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(BenchError::io("start a worker"))?;
-    let deadline = Instant::now() + time_max;
-    let status = loop {
-        if let Some(status) = worker.try_wait().map_err(BenchError::io("wait for a worker"))? {
-            break status;
-        }
-        if Instant::now() > deadline {
-            // It may have ended in between; either way it is over and waited for.
-            let _ = worker.kill();
-            let _ = worker.wait();
-            return Err(BenchError::WorkerSilent { what: what.to_owned(), seconds: time_max.as_secs() });
-        }
-        thread::sleep(LOOK_EVERY);
-    };
-    if !status.success() {
-        return Err(BenchError::WorkerFailed { what: what.to_owned(), status });
-    }
-    // A report is far smaller than a pipe, so the worker never had to wait for this.
-    let mut report = String::new();
-    if let Some(mut output) = worker.stdout.take() {
-        output.read_to_string(&mut report).map_err(BenchError::io("read a worker's report"))?;
-    }
-    serde_json::from_str(&report).map_err(|source| BenchError::WorkerReport {
-        what: what.to_owned(),
-        report,
-        source,
-    })
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ pub const DISTINCT_PAYLOADS: usize = 64;
 pub const STAMP_BYTES: usize = 8;
 
 /// Odd, so that the stamps of one round of payloads all differ and a sum shows a lost, doubled or torn message.
-const STAMP_STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+pub(crate) const STAMP_STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Count, bytes and stamps of payloads that passed one end. Two ends that saw the same have the same tally.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

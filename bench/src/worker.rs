@@ -1,17 +1,18 @@
 //! One client doing one figure's work once, in a process of its own, and what it reports.
 //!
-//! The process is this program again with [`WORKER_COMMAND`] as its first argument. It writes one line of
-//! JSON, an [`Outcome`], to its standard output.
+//! The process is this program again with [`WORKER_COMMAND`] as its first argument, or the one of
+//! [`crate::nats_c`]. It writes one line of JSON, an [`Outcome`], to its standard output.
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::BenchError;
-use crate::figure::{Figure, Work};
+use crate::figure::{Figure, Via, Work};
 use crate::receiving::Length;
 use crate::statistics::Spread;
 use crate::traffic::Account;
@@ -29,21 +30,49 @@ pub const WARM_UP: Length = Length::Time(Duration::from_millis(100));
 pub enum Client {
     /// Ours, on one shard.
     Croupier,
+    /// Ours, on one shard that polls for [`croupier_client::SPIN`] before it parks.
+    CroupierSpinning,
     /// async-nats on tokio's current-thread runtime, where it costs least.
     AsyncNats,
     /// async-nats on tokio's multi-thread runtime with two workers.
     AsyncNatsTwoThreads,
+    /// nats.c, where its header and library are installed.
+    NatsC,
+    /// Ours, as another build of this program has it.
+    OtherBuild,
 }
 
 impl Client {
-    const ALL: [Self; 3] = [Self::Croupier, Self::AsyncNats, Self::AsyncNatsTwoThreads];
+    /// Every client, in the order in which they are printed.
+    pub const ALL: [Self; 6] = [
+        Self::Croupier,
+        Self::CroupierSpinning,
+        Self::AsyncNats,
+        Self::AsyncNatsTwoThreads,
+        Self::NatsC,
+        Self::OtherBuild,
+    ];
 
     /// The name in the tables and the JSON.
     pub fn name(self) -> &'static str {
         match self {
             Self::Croupier => "croupier",
+            Self::CroupierSpinning => "croupier-spin",
             Self::AsyncNats => "async-nats",
             Self::AsyncNatsTwoThreads => "async-nats-two-threads",
+            Self::NatsC => "nats.c",
+            Self::OtherBuild => "croupier-other-build",
+        }
+    }
+
+    /// Whether this client is measured at this work, this way.
+    pub fn does(self, work: Work, via: Via) -> bool {
+        match self {
+            // To poll busily is for who waits for single answers.
+            Self::CroupierSpinning => work == Work::Request { in_flight: 1 },
+            // It takes a server that accepts connections in the clear, which the driver's is, for one without TLS.
+            Self::NatsC => via != Via::Tls,
+            _ => true,
         }
     }
 }
@@ -55,7 +84,7 @@ impl fmt::Display for Client {
 }
 
 /// What a worker is told to do.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Assignment {
     /// With whose client.
     pub client: Client,
@@ -65,6 +94,8 @@ pub struct Assignment {
     pub address: SocketAddr,
     /// For how long.
     pub length: Length,
+    /// Whom to trust, where the connection is to be encrypted.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// An argument of the hidden worker command that is not there or not readable.
@@ -77,12 +108,13 @@ pub struct BadAssignment {
 
 impl Assignment {
     /// The arguments after [`WORKER_COMMAND`].
-    pub fn to_arguments(self) -> [String; 4] {
-        let length = match self.length {
-            Length::Messages(messages) => format!("{messages}m"),
-            Length::Time(time) => format!("{}us", time.as_micros()),
-        };
-        [self.client.to_string(), self.figure.to_string(), self.address.to_string(), length]
+    pub fn to_arguments(&self) -> Vec<String> {
+        let Self { client, figure, address, length, ca_file } = self;
+        let mut arguments =
+            vec![client.to_string(), figure.to_string(), address.to_string(), length.to_string()];
+        // Our own temporary folder has a name that is text.
+        arguments.extend(ca_file.iter().map(|path| path.display().to_string()));
+        arguments
     }
 
     /// Reads them back.
@@ -100,6 +132,7 @@ impl Assignment {
             figure: parse("figure", next("figure")?)?,
             address: parse("address", next("address")?)?,
             length: parse_length(next("length")?)?,
+            ca_file: arguments.next().map(PathBuf::from),
         })
     }
 }
@@ -166,9 +199,13 @@ impl Outcome {
 /// What the client meets.
 pub fn run(assignment: Assignment) -> Result<Outcome, BenchError> {
     match assignment.client {
-        Client::Croupier => croupier_client::run(assignment),
+        Client::Croupier => croupier_client::run(&assignment, Duration::ZERO),
+        Client::CroupierSpinning => croupier_client::run(&assignment, croupier_client::SPIN),
         Client::AsyncNats => async_nats_client::run(assignment, async_nats_client::Threads::One),
         Client::AsyncNatsTwoThreads => async_nats_client::run(assignment, async_nats_client::Threads::Two),
+        Client::NatsC | Client::OtherBuild => {
+            Err(BenchError::client(assignment.client.name())("is a program of its own"))
+        }
     }
 }
 
@@ -188,9 +225,11 @@ mod tests {
         for client in Client::ALL {
             for length in [Length::Messages(7), Length::Time(Duration::from_millis(1500))] {
                 for figure in Figure::ALL {
-                    let assignment =
-                        Assignment { client, figure, address: ([127, 0, 0, 1], 4222).into(), length };
-                    assert_eq!(Assignment::from_arguments(assignment.to_arguments()), Ok(assignment));
+                    for ca_file in [None, Some(PathBuf::from("ca.pem"))] {
+                        let address = ([127, 0, 0, 1], 4222).into();
+                        let assignment = Assignment { client, figure, address, length, ca_file };
+                        assert_eq!(Assignment::from_arguments(assignment.to_arguments()), Ok(assignment));
+                    }
                 }
             }
         }

@@ -1,13 +1,15 @@
-//! `peers`: Croupier and async-nats side by side, CPU time per message.
+//! `peers`: Croupier beside other clients, CPU time per message.
 
 use std::env;
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use croupier_bench::croupier_client::nats_server_binary;
 use croupier_bench::error::BenchError;
 use croupier_bench::figure::{Figure, Via};
+use croupier_bench::nats_c::NatsC;
 use croupier_bench::nats_server::NatsServer;
 use croupier_bench::output;
 use croupier_bench::receiving::Length;
@@ -17,27 +19,35 @@ use croupier_bench::worker::{self, Assignment, Client, WORKER_COMMAND};
 use lexopt::{Arg, Parser, ValueExt};
 
 const HELP: &str = "\
-Croupier beside async-nats: the same work in turn, each in a process of its own, several rounds, medians.
+Croupier beside other clients: the same work in turn, each in a process of its own, several rounds, medians.
 
 usage: peers [FIGURE..] [OPTION..]
 
-figures (none named: all)
-  publish_16 publish_128 publish_4096     publish as fast as the other end takes it
-  receive_16 receive_128 receive_4096     receive a flood
-  request_1 request_64                    request and reply, one at a time, 64 in flight
+figures (none named: all), each with the size of its payload
+  publish_16 publish_128 publish_4096              publish as fast as the other end takes it
+  receive_16 receive_128 receive_4096              receive a flood
+  request_1_16 request_1_128 request_1_4096        request and reply, one at a time
+  request_64_16 request_64_128 request_64_4096     64 in flight
 
 options
-  --via stub|server|both    a peer of bare sockets, or a real nats-server (both)
-  --rounds N                how often each side is measured (5)
-  --seconds S               length of each measured section (0.5)
-  --messages N              or exactly so many messages
-  --peer-threads 1|2        tokio's current-thread runtime, or two worker threads (1)
-  --json FILE               write the rows as JSON; - is standard output, and the table then goes to
-                            standard error
+  --via WAY,..          stub: a peer of bare sockets; server: a real nats-server; tls: the same, encrypted
+                        (stub,server)
+  --peers CLIENT,..     croupier-spin: ours, polling before it parks, for single requests; async-nats: on tokio's
+                        current-thread runtime; async-nats-two-threads; nats.c, compiled by `cc` if libnats-dev is
+                        installed (croupier-spin,async-nats, and nats.c where it is there)
+  --beside PROGRAM      another build of this program, whose Croupier is one more peer
+  --rounds N            how often each side is measured (5)
+  --seconds S           length of each measured section (0.5)
+  --messages N          or exactly so many messages
+  --json FILE           write the rows as JSON; - is standard output, and the table then goes to standard error
   --help
 
 CPU time is that of the measured process alone, user and system. What one end sent and the other received
 is counted and summed, and a difference fails the run. Exit: 0, 1 failed, 2 usage.";
+
+/// What `--peers` can name.
+const NAMED_PEERS: [Client; 4] =
+    [Client::CroupierSpinning, Client::AsyncNats, Client::AsyncNatsTwoThreads, Client::NatsC];
 
 /// Longer sections or more rounds than these are a slip of the finger.
 const SECONDS_MAX: f64 = 3600.0;
@@ -56,7 +66,7 @@ fn main() -> ExitCode {
             println!("{HELP}");
             ExitCode::SUCCESS
         }
-        Ok(Wish::Measure(options)) => match measure(&options) {
+        Ok(Wish::Measure(options)) => match measure(options) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 eprintln!("peers: {error}");
@@ -99,26 +109,40 @@ enum Wish {
 struct Options {
     figures: Vec<Figure>,
     ways: Vec<Via>,
-    comparison: Comparison,
+    /// All that there are here, if none is named.
+    peers: Option<Vec<Client>>,
+    other_build: Option<PathBuf>,
+    rounds: usize,
+    length: Length,
     json: Option<String>,
 }
 
 impl Options {
     fn parse(mut parser: Parser) -> Result<Wish, lexopt::Error> {
-        let comparison = Comparison {
-            peer: Client::AsyncNats,
+        let mut options = Self {
+            figures: Vec::new(),
+            ways: vec![Via::Stub, Via::Server],
+            peers: None,
+            other_build: None,
             rounds: 5,
             length: Length::Time(Duration::from_millis(500)),
+            json: None,
         };
-        let mut options = Self { figures: Vec::new(), ways: Via::ALL.to_vec(), comparison, json: None };
         while let Some(argument) = parser.next()? {
             match argument {
                 Arg::Long("help") | Arg::Short('h') => return Ok(Wish::Help),
-                Arg::Long("via") => options.ways = parser.value()?.parse_with(ways)?,
-                Arg::Long("rounds") => options.comparison.rounds = parser.value()?.parse_with(rounds)?,
-                Arg::Long("seconds") => options.comparison.length = parser.value()?.parse_with(seconds)?,
-                Arg::Long("messages") => options.comparison.length = parser.value()?.parse_with(messages)?,
-                Arg::Long("peer-threads") => options.comparison.peer = parser.value()?.parse_with(peer)?,
+                Arg::Long("via") => {
+                    options.ways =
+                        parser.value()?.parse_with(|text| named(text, &Via::ALL, |via| via.name()))?;
+                }
+                Arg::Long("peers") => {
+                    let peers = |text: &str| named(text, &NAMED_PEERS, |client| client.name());
+                    options.peers = Some(parser.value()?.parse_with(peers)?);
+                }
+                Arg::Long("beside") => options.other_build = Some(parser.value()?.into()),
+                Arg::Long("rounds") => options.rounds = parser.value()?.parse_with(rounds)?,
+                Arg::Long("seconds") => options.length = parser.value()?.parse_with(seconds)?,
+                Arg::Long("messages") => options.length = parser.value()?.parse_with(messages)?,
                 Arg::Long("json") => options.json = Some(parser.value()?.string()?),
                 Arg::Value(name) => {
                     let figure = name.string()?.parse::<Figure>().map_err(|error| error.to_string())?;
@@ -136,15 +160,22 @@ impl Options {
     }
 }
 
-fn ways(text: &str) -> Result<Vec<Via>, String> {
-    match text {
-        "both" => Ok(Via::ALL.to_vec()),
-        name => Via::ALL
-            .into_iter()
-            .find(|via| via.name() == name)
-            .map(|via| vec![via])
-            .ok_or_else(|| "stub, server or both".to_owned()),
+/// What a list with commas names, each once, in the order of the list.
+fn named<T: Copy + PartialEq>(
+    text: &str,
+    all: &[T],
+    name: impl Fn(T) -> &'static str,
+) -> Result<Vec<T>, String> {
+    let mut found = Vec::new();
+    for wanted in text.split(',') {
+        let known = all.iter().copied().find(|one| name(*one) == wanted);
+        let names = || all.iter().map(|one| name(*one)).collect::<Vec<_>>().join(", ");
+        let one = known.ok_or_else(|| format!("some of {}", names()))?;
+        if !found.contains(&one) {
+            found.push(one);
+        }
     }
+    Ok(found)
 }
 
 fn rounds(text: &str) -> Result<usize, String> {
@@ -163,28 +194,41 @@ fn messages(text: &str) -> Result<Length, String> {
     messages.map(Length::Messages).ok_or_else(|| "a number, at least 1".to_owned())
 }
 
-fn peer(text: &str) -> Result<Client, String> {
-    match text {
-        "1" => Ok(Client::AsyncNats),
-        "2" => Ok(Client::AsyncNatsTwoThreads),
-        _ => Err("1 or 2".to_owned()),
-    }
-}
-
-fn measure(options: &Options) -> Result<(), BenchError> {
+fn measure(options: Options) -> Result<(), BenchError> {
     if cfg!(debug_assertions) {
         eprintln!("peers: this is a debug build; its figures say nothing");
     }
-    // A server that is missing is better known before the minutes that the stub takes.
-    let other_ends = options.ways.iter().map(other_end).collect::<Result<Vec<_>, _>>()?;
-    let json = options.json.as_deref();
+    let Options { figures, ways, peers, other_build, rounds, length, json } = options;
+    let json = json.as_deref();
     let mut table = output::table(json);
     let print = BenchError::io;
+    let (mut peers, nats_c) = match peers {
+        Some(peers) if peers.contains(&Client::NatsC) => (peers, Some(NatsC::compile()?)),
+        Some(peers) => (peers, None),
+        None => {
+            let mut peers = vec![Client::CroupierSpinning, Client::AsyncNats];
+            let nats_c = NatsC::compile();
+            match &nats_c {
+                Ok(nats_c) => {
+                    peers.push(Client::NatsC);
+                    writeln!(table, "nats.c {}", nats_c.version()).map_err(print("print the table"))?;
+                }
+                Err(missing) => {
+                    writeln!(table, "without nats.c: {missing}").map_err(print("print the table"))?;
+                }
+            }
+            (peers, nats_c.ok())
+        }
+    };
+    peers.extend(other_build.as_ref().map(|_| Client::OtherBuild));
+    let comparison = Comparison { peers, nats_c, other_build, rounds, length };
+    // A server that is missing is better known before the minutes that the stub takes.
+    let other_ends = ways.iter().map(other_end).collect::<Result<Vec<_>, _>>()?;
     writeln!(table, "{HEADING}").map_err(print("print the table"))?;
     let mut rows = Vec::new();
     for other_end in &other_ends {
-        for &figure in &options.figures {
-            let row = options.comparison.measure(figure, other_end)?;
+        for &figure in &figures {
+            let row = comparison.measure(figure, other_end)?;
             writeln!(table, "{row}").map_err(print("print the table"))?;
             rows.push(row);
         }
@@ -196,6 +240,7 @@ fn other_end(via: &Via) -> Result<OtherEnd, BenchError> {
     Ok(match via {
         Via::Stub => OtherEnd::Stub,
         Via::Server => OtherEnd::Server(NatsServer::start(&nats_server_binary()?)?),
+        Via::Tls => OtherEnd::Server(NatsServer::start_with_certificate(&nats_server_binary()?)?),
     })
 }
 
@@ -212,21 +257,23 @@ mod tests {
     }
 
     #[test]
-    fn without_names_every_figure_is_measured_both_ways() {
+    fn without_names_every_figure_is_measured_in_the_clear_beside_all_there_are() {
         let options = options(&[]).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(options.figures, Figure::ALL);
-        assert_eq!(options.ways, Via::ALL);
-        assert_eq!(options.json, None);
+        assert_eq!(options.ways, [Via::Stub, Via::Server]);
+        assert_eq!((options.peers, options.json), (None, None));
     }
 
     #[test]
     fn what_is_named_is_what_is_measured() {
         let arguments = [
-            "request_64",
+            "request_64_16",
             "publish_16",
-            "request_64",
+            "request_64_16",
             "--via",
-            "stub",
+            "tls,stub,tls",
+            "--peers=nats.c,async-nats",
+            "--beside=old/peers",
             "--json",
             "x",
             "--messages=7",
@@ -236,11 +283,13 @@ mod tests {
         let options = options(&arguments).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(
             options.figures.iter().map(|figure| figure.name()).collect::<Vec<_>>(),
-            ["request_64", "publish_16"]
+            ["request_64_16", "publish_16"]
         );
-        assert_eq!(options.ways, [Via::Stub]);
+        assert_eq!(options.ways, [Via::Tls, Via::Stub]);
+        assert_eq!(options.peers, Some(vec![Client::NatsC, Client::AsyncNats]));
+        assert_eq!(options.other_build, Some(PathBuf::from("old/peers")));
         assert_eq!(options.json.as_deref(), Some("x"));
-        assert_eq!((options.comparison.length, options.comparison.rounds), (Length::Messages(7), 2));
+        assert_eq!((options.length, options.rounds), (Length::Messages(7), 2));
     }
 
     #[test]
@@ -248,11 +297,13 @@ mod tests {
         for arguments in [
             &["publish_17"][..],
             &["--via", "pigeon"],
+            &["--via", ""],
+            &["--peers", "croupier"],
+            &["--beside"],
             &["--rounds", "0"],
             &["--seconds", "-1"],
             &["--seconds", "NaN"],
             &["--messages", "0"],
-            &["--peer-threads", "3"],
             &["--json"],
             &["--fast"],
         ] {

@@ -1,22 +1,18 @@
 //! Both sides in turn, each run in a process of its own, several rounds; medians, and the rows that are printed.
 
-use std::io::Read;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
-use std::{env, fmt, thread};
+use std::fmt;
+use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::BenchError;
 use crate::registry::convergence::{Assignment, IDLE, JOIN_MAX, Outcome, SETTLE_MAX, Side};
 use crate::registry::{chitchat_nodes, croupier_nodes};
 use crate::statistics::Spread;
+use crate::subprocess;
 
 /// The hidden first argument that makes the program a worker. Its second is an [`Assignment`] as JSON.
-pub const WORKER_COMMAND: &str = "worker";
-
-/// Between two looks at a worker: rare enough to cost the measurement nothing.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+pub const WORKER_COMMAND: &str = "registry-worker";
 
 impl Side {
     /// The name in the tables and the JSON.
@@ -47,7 +43,7 @@ pub fn work(assignment: &Assignment) -> Result<Outcome, BenchError> {
 }
 
 /// A side's result: medians over the rounds.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Row {
     /// Whose nodes.
     pub side: String,
@@ -64,10 +60,10 @@ pub struct Row {
     /// CPU time of all nodes without changes, in milliseconds a second.
     pub idle_cpu_ms_per_second: f64,
     /// Bytes of one change to one receiver, above what is sent without any, where they can be counted.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub bytes_per_change_and_receiver: Option<f64>,
     /// Bytes that all nodes send in a second without changes, where they can be counted.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub idle_bytes_per_second: Option<f64>,
     /// Changes of each round.
     pub changes: usize,
@@ -155,40 +151,9 @@ fn run_worker(assignment: &Assignment) -> Result<Outcome, BenchError> {
     let what = format!("{} nodes of {}", assignment.nodes, assignment.side.name());
     let time_max = JOIN_MAX + IDLE + assignment.length() + SETTLE_MAX + SETTLE_MAX;
     let order = serde_json::to_string(assignment).map_err(|error| BenchError::client("worker")(error))?;
-    let program = env::current_exe().map_err(BenchError::io("find this program"))?;
-    let mut worker = Command::new(program)
-        .args([WORKER_COMMAND, &order])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(BenchError::io("start a worker"))?;
-    let Some(mut output) = worker.stdout.take() else {
-        return Err(BenchError::client("worker")("it has no standard output"));
-    };
-    // A report may be larger than a pipe, so it is read while the worker is waited for.
-    let reader = thread::spawn(move || {
-        let mut report = String::new();
-        output.read_to_string(&mut report).map(|_| report)
-    });
-    let deadline = Instant::now() + time_max;
-    let status = loop {
-        if let Some(status) = worker.try_wait().map_err(BenchError::io("wait for a worker"))? {
-            break status;
-        }
-        if Instant::now() > deadline {
-            // It may have ended in between; either way it is over and waited for.
-            let _ = worker.kill();
-            let _ = worker.wait();
-            return Err(BenchError::WorkerSilent { what, seconds: time_max.as_secs() });
-        }
-        thread::sleep(LOOK_EVERY);
-    };
-    if !status.success() {
-        return Err(BenchError::WorkerFailed { what, status });
-    }
-    let report = reader.join().map_err(|_| BenchError::client("worker")("its reader panicked"))?;
-    let report = report.map_err(BenchError::io("read a worker's report"))?;
-    serde_json::from_str(&report).map_err(|source| BenchError::WorkerReport { what, report, source })
+    let mut command = subprocess::this_program()?;
+    command.args([WORKER_COMMAND, &order]);
+    subprocess::report_of(command, &what, time_max)
 }
 
 #[cfg(test)]
