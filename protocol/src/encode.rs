@@ -49,8 +49,7 @@ pub fn publish_line(out: &mut Vec<u8>, subject: &[u8], reply: Option<&[u8]>, pay
 pub fn publish_prefixed(out: &mut Vec<u8>, prefix: &PublishPrefix, payload: &[u8]) {
     out.reserve(prefix.0.len() + payload.len() + NUMBERS_AND_BLANKS_BYTES_MAX);
     out.extend_from_slice(&prefix.0);
-    number(out, payload.len() as u64);
-    out.extend_from_slice(b"\r\n");
+    number_and_line_end(out, payload.len() as u64);
     out.extend_from_slice(payload);
     out.extend_from_slice(b"\r\n");
 }
@@ -60,8 +59,7 @@ pub fn publish_prefixed(out: &mut Vec<u8>, prefix: &PublishPrefix, payload: &[u8
 pub fn publish_prefixed_line(out: &mut Vec<u8>, prefix: &PublishPrefix, payload_bytes: usize) {
     out.reserve(prefix.0.len() + NUMBERS_AND_BLANKS_BYTES_MAX);
     out.extend_from_slice(&prefix.0);
-    number(out, payload_bytes as u64);
-    out.extend_from_slice(b"\r\n");
+    number_and_line_end(out, payload_bytes as u64);
 }
 
 /// Appends a whole `HPUB`.
@@ -153,10 +151,50 @@ fn body(out: &mut Vec<u8>, payload: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// A number of up to six digits and the line's end are put together in one word. It is appended whole, which is a store,
+/// and what is not of it is cut off again.
+#[inline]
+fn number_and_line_end(out: &mut Vec<u8>, value: u64) {
+    if value >= 1_000_000 {
+        number(out, value);
+        out.extend_from_slice(b"\r\n");
+        return;
+    }
+    let mut word = u64::from_le_bytes(*b"\r\n\0\0\0\0\0\0");
+    let (mut rest, mut end) = (value as u32, out.len() + 2);
+    loop {
+        word = word << 8 | u64::from(b'0' + (rest % 10) as u8);
+        end += 1;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&word.to_le_bytes());
+    out.truncate(end);
+}
+
 /// Digit by digit: a copy of unknown length is a call, which takes longer than a few digits.
 #[inline]
 fn number(out: &mut Vec<u8>, number: u64) {
     for &digit in itoa::Buffer::new().format(number).as_bytes() {
         out.push(digit);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_of_any_length_is_written_as_it_is_read() {
+        let prefix = PublishPrefix::new(&Subject::literal("a").expect("a subject"));
+        let powers = (0..=9).map(|digits| 10_usize.pow(digits));
+        let around = powers.flat_map(|power| [power - 1, power, power + 1]);
+        for size in [42, 4096, 65_536, 1_048_576].into_iter().chain(around) {
+            let mut out = b"before".to_vec();
+            publish_prefixed_line(&mut out, &prefix, size);
+            assert_eq!(String::from_utf8_lossy(&out), format!("beforePUB a {size}\r\n"));
+        }
     }
 }
