@@ -1,23 +1,27 @@
-//! Which key each call has: all alike, or few of them often.
+//! Which key each call has, and which topic each message: all alike, or few of them often.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
 
 use crate::quantity::QuantityError;
 use crate::traffic::{below, mix};
 
 /// How keys are chosen.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum KeyChoice {
     Uniform,
     /// The key of rank r has a weight of 1 / r^exponent.
     Zipf(f64),
 }
 
-/// The keys of a run. The same seed gives the same keys in the same order.
+/// The keys of a run, shared by its clones. The same seed gives the same keys in the same order.
 #[derive(Clone, Debug)]
 pub(crate) struct Keys {
     seed: u64,
     count: u64,
     /// For [`KeyChoice::Zipf`]: the cumulated weight up to each rank, the last of them 1.
-    cumulated: Vec<f64>,
+    cumulated: Arc<[f64]>,
 }
 
 /// Beyond it nearly every call has the first key.
@@ -60,10 +64,15 @@ impl Keys {
                 *weight /= sum;
             }
         }
-        Self { seed, count: count as u64, cumulated }
+        Self { seed, count: count as u64, cumulated: cumulated.into() }
     }
 
-    /// The key of call `index`, by its number.
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.count as usize
+    }
+
+    /// The key of call or message `index`, by its number.
     pub(crate) fn key_of(&self, index: u64) -> u64 {
         let random = mix(self.seed ^ mix(index));
         if self.cumulated.is_empty() {

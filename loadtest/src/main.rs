@@ -19,6 +19,7 @@ mod interrupt;
 mod json;
 mod keys;
 mod options;
+mod pace;
 mod pacer;
 mod payload;
 mod publisher;

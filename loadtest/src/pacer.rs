@@ -66,10 +66,10 @@ impl Pacer {
         Self {
             run,
             publisher: publisher as u32,
-            traffic,
-            part,
             sequences: vec![0; traffic.topics()],
             payloads: PayloadBuffer::new(traffic.size_bytes_max(), run),
+            traffic,
+            part,
             recorder,
         }
     }
@@ -140,6 +140,7 @@ fn pause(nanos: u64) -> Next {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keys::KeyChoice;
     use crate::quantity::{Rate, Size};
     use crate::recorder::Window;
     use crate::schedule::Schedule;
@@ -233,7 +234,13 @@ mod tests {
         let size = Size { smallest_bytes: 64, largest_bytes: 96 };
         let recorder =
             Recorder::new(Window { from_nanos: 0, early_until_nanos: 1, until_nanos: 1_000_000_000 }, 1);
-        Pacer::new(11, 0, Traffic::new(5, TOPICS, size), schedule.of_shard(0, 1), recorder)
+        Pacer::new(
+            11,
+            0,
+            Traffic::new(5, KeyChoice::Uniform, TOPICS, size),
+            schedule.of_shard(0, 1),
+            recorder,
+        )
     }
 
     struct Sent {

@@ -36,7 +36,13 @@ impl<'a> Publisher<'a> {
             shard,
             control,
             routes,
-            pacer: Pacer::new(assignment.run, shard.id(), assignment.traffic, part, assignment.recorder()),
+            pacer: Pacer::new(
+                assignment.run,
+                shard.id(),
+                assignment.traffic.clone(),
+                part,
+                assignment.recorder(),
+            ),
             give_up_nanos: assignment.schedule.end_nanos().saturating_add(overrun_nanos),
         }
     }

@@ -4,14 +4,16 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::fault::FaultError;
 
 /// Messages a second, from 1 to [`Rate::MAX_PER_SECOND`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Rate(u64);
 
 /// The bytes of a payload: one size, or any size of a range with equal probability.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Size {
     pub(crate) smallest_bytes: usize,
     pub(crate) largest_bytes: usize,

@@ -87,6 +87,7 @@ impl Receiver {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keys::KeyChoice;
     use crate::payload::PayloadBuffer;
     use crate::quantity::{Rate, Size};
     use crate::recorder::Counts;
@@ -164,7 +165,7 @@ mod tests {
         let assignment = Assignment {
             run: RUN,
             schedule: Schedule::new(rate, Duration::ZERO, Duration::from_secs(1)),
-            traffic: Traffic::new(1, 10, size),
+            traffic: Traffic::new(1, KeyChoice::Uniform, 10, size),
             clusters: ["c1", "c2"].map(Into::into).into(),
             overrun: Duration::ZERO,
             has_faults: false,

@@ -150,7 +150,7 @@ fn assignment(options: &RunOptions) -> Assignment {
     Assignment {
         run,
         schedule: Schedule::new(options.rate, options.warmup, options.duration),
-        traffic: Traffic::new(options.seed, options.topics, options.size),
+        traffic: Traffic::new(options.seed, options.keys, options.topics, options.size),
         clusters: (1..=options.clusters).map(|n| ClusterName::from(format!("c{n}"))).collect(),
         overrun: OVERRUN_MAX,
         has_faults: !options.faults.is_empty(),

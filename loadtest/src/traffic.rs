@@ -1,24 +1,25 @@
 //! What each message is: its topic and its size, both a function of the seed and the message's number.
 
+use crate::keys::{KeyChoice, Keys};
 use crate::quantity::Size;
 
 /// The traffic of a run. The same seed gives the same topics, in the same order, of the same sizes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Traffic {
     seed: u64,
-    topics: u64,
+    topics: Keys,
     size: Size,
 }
 
 impl Traffic {
-    /// Traffic over `topics` topics (at least one), all equally likely.
-    pub(crate) fn new(seed: u64, topics: usize, size: Size) -> Self {
-        Self { seed, topics: topics.max(1) as u64, size }
+    /// Traffic over `topics` topics (at least one), as likely as `choice` says.
+    pub(crate) fn new(seed: u64, choice: KeyChoice, topics: usize, size: Size) -> Self {
+        Self { seed, topics: Keys::new(choice, topics, seed), size }
     }
 
     /// How many topics there are.
     pub(crate) fn topics(&self) -> usize {
-        self.topics as usize
+        self.topics.count()
     }
 
     /// The name of a topic; the seed is part of it, so that another seed spreads differently.
@@ -28,7 +29,7 @@ impl Traffic {
 
     /// The topic of message `index`.
     pub(crate) fn topic_of(&self, index: u64) -> usize {
-        below(mix(self.seed ^ mix(index)), self.topics) as usize
+        self.topics.key_of(index) as usize
     }
 
     /// The payload bytes of message `index`.
@@ -64,7 +65,7 @@ mod tests {
     use super::*;
 
     fn traffic(seed: u64, topics: usize, size: &str) -> Traffic {
-        Traffic::new(seed, topics, Size::parse(size, 1..=4096).expect("a size"))
+        Traffic::new(seed, KeyChoice::Uniform, topics, Size::parse(size, 1..=4096).expect("a size"))
     }
 
     #[test]

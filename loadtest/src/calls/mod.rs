@@ -28,7 +28,7 @@ use crate::console::Console;
 use crate::crew::Crew;
 use crate::fault::{Act, Fault};
 use crate::interrupt::{Interrupt, Interruption};
-use crate::keys::Keys;
+use crate::keys::{KeyChoice, Keys};
 use crate::options::CallsOptions;
 use crate::quantity::grouped;
 use crate::scenario::RunError;
@@ -94,9 +94,9 @@ pub(crate) fn run(
     let schedule = Schedule::new(options.rate, options.warmup, options.duration);
     let caller = Arc::new(Caller::new(Assignment {
         run,
-        schedule,
+        schedule: schedule.clone(),
         keys: Keys::new(options.keys, options.key_count, options.seed),
-        traffic: Traffic::new(options.seed, 1, options.size),
+        traffic: Traffic::new(options.seed, KeyChoice::Uniform, 1, options.size),
         timeout: options.timeout,
         overrun_nanos: nanos(OVERRUN_MAX),
     }));

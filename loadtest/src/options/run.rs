@@ -14,6 +14,8 @@ pub(crate) struct RunOptions {
     pub(crate) duration: Duration,
     pub(crate) size: Size,
     pub(crate) topics: usize,
+    /// Which of them each message is for.
+    pub(crate) keys: KeyChoice,
     pub(crate) clusters: usize,
     pub(crate) shards: usize,
     pub(crate) seed: u64,
@@ -37,7 +39,13 @@ rate from two shards, checks every message and prints a verdict.";
     pub(crate) const ROWS: &'static [OptionRow] = &[
         OptionRow::new("--rate", "RATE", "messages a second, all shards together: 20k, 1M", "20k"),
         OptionRow::new("--size", "BYTES", "payload, or a range: 128, 64..1024; least 48", "128"),
-        OptionRow::new("--topics", "COUNT", "topics, all equally likely: 10k", "10k"),
+        OptionRow::new("--topics", "COUNT", "topics: 10k", "10k"),
+        OptionRow::new(
+            "--keys",
+            "CHOICE",
+            "of the topics: uniform, or few of them often: zipf:1.1",
+            "uniform",
+        ),
         OptionRow::new("--clusters", "COUNT", "local gnatsd clusters, one server each", "3"),
         OptionRow::new("--shards", "COUNT", "shards, each publisher and subscriber", "2"),
         OptionRow::new("--seed", "NUMBER", "topics, order and sizes follow from it", "42"),
@@ -59,6 +67,7 @@ impl Default for RunOptions {
             duration: Duration::from_secs(10),
             size: Size { smallest_bytes: 128, largest_bytes: 128 },
             topics: 10_000,
+            keys: KeyChoice::Uniform,
             clusters: 3,
             shards: 2,
             seed: 42,
@@ -84,6 +93,7 @@ impl Options for RunOptions {
             "--warmup" => self.warmup = warmup(given)?,
             "--duration" => self.duration = duration(given)?,
             "--size" => self.size = Size::parse(given, SIZE_BYTES)?,
+            "--keys" => self.keys = KeyChoice::parse(given)?,
             "--topics" => self.topics = count(given, TOPICS_MAX)?,
             "--clusters" => self.clusters = count(given, CLUSTERS_MAX)?,
             "--shards" => self.shards = count(given, SHARDS_MAX)?,
@@ -120,7 +130,7 @@ mod tests {
     #[test]
     fn every_option_is_heard() {
         let given = options(
-            "run pubsub --rate 50k --duration 5s --warmup 500ms --size 64..1024 --topics 1k --clusters 4 \
+            "run pubsub --rate 50k --duration 5s --warmup 500ms --size 64..1024 --topics 1k --keys zipf:0.9 --clusters 4 \
              --shards 3 --seed 7 --json out.json",
         );
         let expected = RunOptions {
@@ -129,6 +139,7 @@ mod tests {
             duration: Duration::from_secs(5),
             size: Size { smallest_bytes: 64, largest_bytes: 1024 },
             topics: 1_000,
+            keys: KeyChoice::Zipf(0.9),
             clusters: 4,
             shards: 3,
             seed: 7,
