@@ -24,7 +24,7 @@ use crate::top::TopOptions;
 pub(crate) enum Command {
     Help,
     Version,
-    RunPubsub(RunOptions),
+    Run(RunOptions),
     RunRegistry(RegistryOptions),
     RunCalls(CallsOptions),
     Config(ConfigCommand),
@@ -62,7 +62,7 @@ const COMMANDS: &str = "run, check, config, top, doctor";
 pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, UsageError> {
     let mut parser = Parser::from_args(arguments);
     match parser.next()? {
-        None => Ok(Command::RunPubsub(RunOptions::default())),
+        None => Ok(Command::Run(RunOptions::default())),
         Some(Arg::Value(word)) if word == "run" => run::parse(&mut parser),
         Some(Arg::Value(word)) if word == "config" => config_command::parse(&mut parser),
         Some(Arg::Value(word)) if word == "check" => config_command::parse_check(&mut parser),
@@ -138,7 +138,7 @@ pub(crate) mod tests {
     fn unknown_words_are_told_the_known_ones() {
         assert!(complaint("walk").contains("known: run, check, config"));
         assert!(complaint("run pubsubs").contains("known: pubsub"));
-        assert!(complaint("run registry calls").contains("known: pubsub, registry, calls"));
+        assert!(complaint("run registry calls").contains("known: pubsub, fanout, reqrep, registry, calls"));
         assert!(complaint("run pubsub pubsub").contains("known: pubsub"));
     }
 

@@ -15,7 +15,7 @@ pub(crate) struct Control {
     shards: Vec<ShardProgress>,
 }
 
-/// One shard's counters, on cache lines of its own. Only that shard writes them.
+/// One shard's counters, on cache lines of its own. Only that shard writes them, but for the credits.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct ShardProgress {
@@ -24,6 +24,7 @@ pub(crate) struct ShardProgress {
     sent: AtomicU64,
     delivered: AtomicU64,
     busy: AtomicU64,
+    credits: AtomicU64,
 }
 
 /// The counters of all shards together, at one time.
@@ -123,8 +124,19 @@ impl ShardProgress {
         self.has_sent_all.store(true, Ordering::Release);
     }
 
-    pub(crate) fn sent_one(&self) {
-        add_one(&self.sent);
+    /// A message left that is to arrive so many times.
+    pub(crate) fn sent_copies(&self, copies: u64) {
+        self.sent.store(self.sent.load(Ordering::Relaxed) + copies, Ordering::Relaxed);
+    }
+
+    /// A message of this shard's has arrived, says the shard where it did.
+    pub(crate) fn credit_one(&self) {
+        self.credits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many messages of this shard's have arrived; counted in a closed loop alone.
+    pub(crate) fn credits(&self) -> u64 {
+        self.credits.load(Ordering::Relaxed)
     }
 
     pub(crate) fn delivered_one(&self) {
@@ -178,8 +190,8 @@ mod tests {
     #[test]
     fn the_totals_are_the_sum_of_the_shards_and_all_means_every_one() {
         let control = Control::new(2);
-        control.shard(0).sent_one();
-        control.shard(1).sent_one();
+        control.shard(0).sent_copies(1);
+        control.shard(1).sent_copies(1);
         control.shard(1).delivered_one();
         control.shard(0).busy_once();
         assert_eq!(control.totals(), Totals { sent: 2, delivered: 1, busy: 1 });

@@ -6,12 +6,14 @@ use crate::cpu::CpuTimes;
 use crate::fault::{Account, Witness};
 use crate::interrupt::Interruption;
 use crate::options::RunOptions;
+use crate::pace::Pace;
 use crate::recorder::Recorder;
 use crate::report::{
     ArgumentsReport, ClusterReport, ConnectionsReport, CountsReport, CpuReport, LatencyReport, Percentiles,
     RateReport, Report, SCHEMA, command_line, rounded,
 };
 use crate::results::SeriesReport;
+use crate::roles::Pattern;
 use crate::surroundings::Surroundings;
 use crate::verdict::{Circumstances, Evidence};
 use crate::worker::{Assignment, Outcome};
@@ -52,6 +54,7 @@ impl Findings<'_> {
         }
 
         let achieved = self.rate_achieved(&recorder);
+        let has_requests = self.options.pattern == Pattern::Reqrep;
         let account = self.account(&recorder);
         let verdict = self.evidence(&recorder, &connections, unsent, achieved, account.as_ref()).verdict();
         let each = 1e6 / (recorder.measured.delivered.max(1) as f64);
@@ -59,13 +62,13 @@ impl Findings<'_> {
         let surroundings = self.surroundings.clone().with_cpu(&self.cpu);
         Report {
             schema: SCHEMA,
-            scenario: "pubsub",
+            scenario: self.options.pattern.name(),
             partial: self.interrupted.is_some(),
             verdict,
             counts: CountsReport::from(&recorder.measured),
             warmup_counts: CountsReport::from(&recorder.warmup),
             rate: RateReport {
-                asked: self.options.rate.per_second(),
+                asked: self.options.pace.per_second().round() as u64,
                 achieved: rounded(achieved, 1),
                 unsent,
                 busy: recorder.busy,
@@ -75,7 +78,10 @@ impl Findings<'_> {
                 e2e: Percentiles::of_nanos(&recorder.e2e()),
                 lag: Percentiles::of_nanos(&recorder.lag),
                 wire: Percentiles::of_nanos(&recorder.wire),
+                service: has_requests.then(|| Percentiles::of_nanos(&recorder.service)),
             },
+            requests: has_requests.then_some(recorder.requests),
+            steps: recorder.steps.reports(self.assignment.schedule.steps(), self.copies()),
             cpu_s: CpuReport { client: rounded(client, 3), servers: rounded(servers, 3) },
             cpu_us_per_message: CpuReport {
                 client: rounded(client * each, 3),
@@ -102,7 +108,13 @@ impl Findings<'_> {
         let until_nanos = self.interrupted.map_or(schedule.end_nanos(), |interruption| interruption.at_nanos);
         let asked_nanos = until_nanos.saturating_sub(from_nanos);
         let took_nanos = recorder.last_sent_nanos.saturating_sub(from_nanos).max(asked_nanos).max(1);
-        (recorder.measured.sent + recorder.refused) as f64 / (took_nanos as f64 / 1e9)
+        let messages = (recorder.measured.sent + recorder.refused) / self.copies();
+        messages as f64 / (took_nanos as f64 / 1e9)
+    }
+
+    /// How often each message is to arrive.
+    fn copies(&self) -> u64 {
+        self.assignment.roles.copies().max(1) as u64
     }
 
     fn account(&self, recorder: &Recorder) -> Option<Account> {
@@ -111,6 +123,13 @@ impl Findings<'_> {
         let until_nanos = self.interrupted.map_or(schedule.end_nanos(), |interruption| interruption.at_nanos);
         let (witness, ledger) = self.witness.as_ref().zip(recorder.ledger.as_ref())?;
         Some(witness.account(ledger, &names, schedule.measured_from_nanos(), until_nanos))
+    }
+
+    /// How the requests ended that were not answered.
+    fn unanswered(&self, recorder: &Recorder) -> Option<String> {
+        let is_whole = recorder.requests.answered == recorder.measured.sent;
+        (self.options.pattern == Pattern::Reqrep && !is_whole)
+            .then(|| format!("of the requests: {}", recorder.requests))
     }
 
     fn interruption(&self) -> Option<String> {
@@ -132,16 +151,19 @@ impl Findings<'_> {
             disconnects: connections.disconnects,
             slow_consumer_drops: connections.slow_consumer_drops,
             faults: account.map(|account| (account.excused, account.reasons.clone())),
+            unanswered: self.unanswered(recorder),
             circumstances: Circumstances {
                 interruption: self.interruption(),
-                unit: "messages",
+                unit: self.options.pattern.unit(),
                 unsent,
-                rate_asked: self.options.rate.per_second() as f64,
+                rate_asked: self.options.pace.per_second(),
                 rate_achieved,
                 is_debug_build: cfg!(debug_assertions),
                 lag_p99_nanos: recorder.lag.value_at_quantile(0.99),
                 e2e_p99_nanos: recorder.e2e().value_at_quantile(0.99),
-                e2e_medians_nanos: recorder.e2e_medians(),
+                e2e_medians_nanos: recorder
+                    .e2e_medians()
+                    .filter(|_| self.assignment.schedule.steps().is_empty()),
                 steal_share: self.cpu.steal_share(),
                 others_share: self.cpu.others_share(),
                 pressure_before_percent: self.surroundings.pressure_before_percent,
@@ -155,14 +177,23 @@ impl Findings<'_> {
         let options = self.options;
         ArgumentsReport {
             command_line: command_line(),
-            rate: options.rate.per_second(),
+            loop_kind: if options.pace.is_closed() { "closed" } else { "open" },
+            concurrency: match options.pace {
+                Pace::Closed { concurrency } => Some(concurrency),
+                Pace::Steady(_) | Pace::Ramp(_) => None,
+            },
+            rate: options.pace.per_second().round() as u64,
             warmup_s: options.warmup.as_secs_f64(),
             duration_s: options.duration.as_secs_f64(),
             size_bytes_min: options.size.smallest_bytes,
             size_bytes_max: options.size.largest_bytes,
             topics: options.topics,
+            keys: options.keys.name(),
             clusters: options.clusters,
             shards: options.shards,
+            publishers: options.publishers,
+            subscribers: options.subscribers,
+            timeout_s: (options.pattern == Pattern::Reqrep).then_some(options.timeout.as_secs_f64()),
             seed: options.seed,
         }
     }

@@ -5,6 +5,7 @@ mod calls;
 mod checker;
 mod cli;
 mod clock;
+mod closed_loop;
 mod config_command;
 mod connect_check;
 mod console;
@@ -28,11 +29,14 @@ mod receiver;
 mod recorder;
 mod registry;
 mod report;
+mod reqrep;
 mod results;
+mod roles;
 mod scenario;
 mod schedule;
 mod series;
 mod sparse;
+mod steps;
 mod summary;
 mod surroundings;
 mod top;
@@ -63,7 +67,7 @@ fn main() -> ExitCode {
     match cli::parse(std::env::args_os().skip(1)) {
         Ok(Command::Help) => Console::Stdout.write(cli::help()),
         Ok(Command::Version) => Console::Stdout.line(concat!("croupier ", env!("CARGO_PKG_VERSION"))),
-        Ok(Command::RunPubsub(options)) => {
+        Ok(Command::Run(options)) => {
             return run(options.output.json.as_ref(), |console, interrupt| {
                 let report = scenario::run(&options, console, interrupt)?;
                 Ok((Summary(&report).to_string(), report.verdict.clone(), report))

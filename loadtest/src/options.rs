@@ -52,8 +52,14 @@ pub(crate) const COMMON_ROWS: &[OptionRow] = &[
 
 /// The row of an option that some scenario knows.
 pub(crate) fn row_of(option: &str) -> Option<OptionRow> {
-    let tables =
-        [RunOptions::ROWS, RegistryOptions::ROWS, CallsOptions::ROWS, COMMON_ROWS, OutputOptions::ROWS];
+    let tables = [
+        RunOptions::ROWS,
+        RunOptions::REQREP_ROWS,
+        RegistryOptions::ROWS,
+        CallsOptions::ROWS,
+        COMMON_ROWS,
+        OutputOptions::ROWS,
+    ];
     tables.into_iter().flatten().find(|row| row.name == option).copied()
 }
 

@@ -74,7 +74,7 @@ impl Ramp {
 
     /// Of each step.
     pub(crate) fn rates(self) -> impl ExactSizeIterator<Item = Rate> {
-        let (first, last) = (self.first.per_second() as i128, self.last.per_second() as i128);
+        let (first, last) = (i128::from(self.first.per_second()), i128::from(self.last.per_second()));
         let gaps = i128::from(self.steps) - 1;
         (0..self.steps as u32).map(move |step| {
             let rate = first + (last - first) * i128::from(step) / gaps;

@@ -20,6 +20,9 @@ pub(crate) struct Pacer {
     sequences: Vec<u64>,
     payloads: PayloadBuffer,
     recorder: Recorder,
+    /// Of a closed loop: the message to send next, and how far it is to the one after it.
+    closed_next: u64,
+    closed_step: u64,
 }
 
 /// What became of a message that was offered.
@@ -31,6 +34,13 @@ pub(crate) enum Offer {
     Busy,
     /// There is no room while a fault has this cluster; it is given up, so that those behind it go on.
     Refused { cluster: usize },
+}
+
+/// Whether a message that was offered is done with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    Made,
+    Held,
 }
 
 /// What to do after a burst.
@@ -54,11 +64,14 @@ const PAUSE_NANOS_MAX: u64 = 20_000_000;
 /// Between two offers of a message for which there was no room.
 const BUSY_PAUSE: Duration = Duration::from_micros(100);
 
+/// Between two looks of a closed loop at what has arrived.
+const CLOSED_PAUSE: Duration = Duration::from_micros(10);
+
 impl Pacer {
-    /// Sends `part` as `publisher` of `run`, recording in `recorder`.
+    /// Sends `part` as `publisher`, one of `publishers`, of `run`, recording in `recorder`.
     pub(crate) fn new(
         run: u64,
-        publisher: usize,
+        (publisher, publishers): (usize, usize),
         traffic: Traffic,
         part: ShardSchedule,
         recorder: Recorder,
@@ -71,12 +84,14 @@ impl Pacer {
             traffic,
             part,
             recorder,
+            closed_next: publisher as u64,
+            closed_step: publishers.max(1) as u64,
         }
     }
 
     /// Offers every message that is due, for as long as one burst may last.
     ///
-    /// `now_nanos` is the run's clock; `offer` takes a topic's number and a payload.
+    /// `now_nanos` is the run's clock; `offer` takes a payload and what it says.
     ///
     /// # Errors
     ///
@@ -84,7 +99,7 @@ impl Pacer {
     pub(crate) fn burst<E>(
         &mut self,
         now_nanos: impl Fn() -> u64,
-        mut offer: impl FnMut(usize, &[u8]) -> Result<Offer, E>,
+        mut offer: impl FnMut(&Stamp, &[u8]) -> Result<Offer, E>,
     ) -> Result<Next, E> {
         let began_nanos = now_nanos();
         let mut now = began_nanos;
@@ -96,31 +111,76 @@ impl Pacer {
             if now.saturating_sub(began_nanos) >= BURST_NANOS_MAX {
                 return Ok(pause(PAUSE_NANOS_MIN));
             }
-            let number = self.traffic.topic_of(due.index);
-            let stamp = Stamp {
-                run: self.run,
-                publisher: self.publisher,
-                topic: number as u32,
-                sequence: self.sequences[number],
-                intended_nanos: due.offset_nanos,
-                actual_nanos: now,
-            };
-            let payload = self.payloads.stamped(self.traffic.size_bytes_of(due.index), &stamp);
-            match offer(number, payload)? {
-                Offer::Busy => {
-                    self.recorder.busy += 1;
-                    return Ok(Next::Pause(BUSY_PAUSE));
-                }
-                Offer::Taken { cluster } => {
-                    self.sequences[number] += 1;
-                    self.recorder.sent(cluster, due.offset_nanos, now);
-                }
-                Offer::Refused { cluster } => self.recorder.refused(cluster, due.offset_nanos, now),
+            if self.offer_one(due.index, due.offset_nanos, now, &mut offer)? == Progress::Held {
+                return Ok(Next::Pause(BUSY_PAUSE));
             }
             self.part.advance();
             now = now_nanos();
         }
         Ok(Next::Done)
+    }
+
+    /// In a closed loop: offers messages while there is `room` for them, each stamped with the time at which
+    /// it is offered, until `end_nanos`.
+    ///
+    /// # Errors
+    ///
+    /// The first error of `offer`; its message stays the next one.
+    pub(crate) fn burst_closed<E>(
+        &mut self,
+        end_nanos: u64,
+        now_nanos: impl Fn() -> u64,
+        room: impl Fn() -> bool,
+        mut offer: impl FnMut(&Stamp, &[u8]) -> Result<Offer, E>,
+    ) -> Result<Next, E> {
+        let began_nanos = now_nanos();
+        let mut now = began_nanos;
+        while now < end_nanos {
+            if !room() {
+                return Ok(Next::Pause(CLOSED_PAUSE));
+            }
+            if now.saturating_sub(began_nanos) >= BURST_NANOS_MAX {
+                return Ok(pause(PAUSE_NANOS_MIN));
+            }
+            if self.offer_one(self.closed_next, now, now, &mut offer)? == Progress::Held {
+                return Ok(Next::Pause(BUSY_PAUSE));
+            }
+            self.closed_next += self.closed_step;
+            now = now_nanos();
+        }
+        Ok(Next::Done)
+    }
+
+    /// Offers message `index`, and records what became of it.
+    fn offer_one<E>(
+        &mut self,
+        index: u64,
+        intended_nanos: u64,
+        now: u64,
+        offer: &mut impl FnMut(&Stamp, &[u8]) -> Result<Offer, E>,
+    ) -> Result<Progress, E> {
+        let number = self.traffic.topic_of(index);
+        let stamp = Stamp {
+            run: self.run,
+            publisher: self.publisher,
+            topic: number as u32,
+            sequence: self.sequences[number],
+            intended_nanos,
+            actual_nanos: now,
+        };
+        let payload = self.payloads.stamped(self.traffic.size_bytes_of(index), &stamp);
+        match offer(&stamp, payload)? {
+            Offer::Busy => {
+                self.recorder.busy += 1;
+                return Ok(Progress::Held);
+            }
+            Offer::Taken { cluster } => {
+                self.sequences[number] += 1;
+                self.recorder.sent(cluster, intended_nanos, now);
+            }
+            Offer::Refused { cluster } => self.recorder.refused(cluster, intended_nanos, now),
+        }
+        Ok(Progress::Made)
     }
 
     /// Messages that were not sent.
@@ -198,7 +258,7 @@ mod tests {
         let (mut bursts, mut longest) = (0, 0);
         loop {
             let began = clock.get();
-            let offer = |_: usize, _: &[u8]| -> Result<Offer, Infallible> {
+            let offer = |_: &Stamp, _: &[u8]| -> Result<Offer, Infallible> {
                 clock.set(clock.get() + 1_000);
                 Ok(Offer::Taken { cluster: 0 })
             };
@@ -236,7 +296,7 @@ mod tests {
             Recorder::new(Window { from_nanos: 0, early_until_nanos: 1, until_nanos: 1_000_000_000 }, 1);
         Pacer::new(
             11,
-            0,
+            (0, 1),
             Traffic::new(5, KeyChoice::Uniform, TOPICS, size),
             schedule.of_shard(0, 1),
             recorder,
@@ -253,12 +313,12 @@ mod tests {
         let clock = Cell::new(0_u64);
         let mut stamps = Vec::new();
         loop {
-            let taken = |number: usize, payload: &[u8]| -> Result<Offer, Infallible> {
+            let taken = |offered: &Stamp, payload: &[u8]| -> Result<Offer, Infallible> {
                 let answer = offer(clock.get());
                 if answer != Offer::Busy {
                     clock.set(clock.get() + cost_nanos);
                     let stamp = Stamp::read(payload).expect("a payload of ours");
-                    assert_eq!(stamp.topic as usize, number);
+                    assert_eq!(stamp, *offered);
                     stamps.push(stamp);
                 }
                 Ok(answer)
@@ -269,5 +329,36 @@ mod tests {
                 Next::Pause(pause) => clock.set(clock.get() + pause.as_nanos() as u64),
             }
         }
+    }
+
+    #[test]
+    fn a_closed_loop_sends_while_there_is_room_and_stamps_what_it_does() {
+        let mut pacer = pacer("1k", 1);
+        let (clock, under_way) = (Cell::new(0_u64), Cell::new(0_u32));
+        let mut stamps = Vec::new();
+        let mut waited = 0;
+        loop {
+            let offer = |stamp: &Stamp, _: &[u8]| -> Result<Offer, Infallible> {
+                under_way.set(under_way.get() + 1);
+                stamps.push(*stamp);
+                clock.set(clock.get() + 1_000);
+                Ok(Offer::Taken { cluster: 0 })
+            };
+            let Ok(next) = pacer.burst_closed(1_000_000, || clock.get(), || under_way.get() < 3, offer);
+            match next {
+                Next::Done => break,
+                Next::Pause(pause) => {
+                    assert_eq!(pause, CLOSED_PAUSE);
+                    clock.set(clock.get() + 50_000);
+                    under_way.set(0);
+                    waited += 1;
+                }
+            }
+        }
+        // Three take 3 us, the wait for them 50 us.
+        assert_eq!((waited, stamps.len()), (19, 57));
+        assert!(stamps.iter().all(|stamp| stamp.intended_nanos == stamp.actual_nanos));
+        assert_eq!(pacer.recorder().measured.sent, 57);
+        assert_eq!(pacer.recorder().lag.max(), 0);
     }
 }

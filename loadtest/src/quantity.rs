@@ -49,9 +49,6 @@ impl Rate {
     /// Far above what one machine can do; it keeps the schedule's arithmetic within 64 bits.
     pub(crate) const MAX_PER_SECOND: u64 = 10_000_000;
 
-    /// What a run without `--rate` sends.
-    pub(crate) const DEFAULT: Self = Self::of(20_000);
-
     /// Reads `20000`, `20k`, `2.5k` or `1M`.
     pub(crate) fn parse(text: &str) -> Result<Self, QuantityError> {
         let (number, unit) = split_unit(text);

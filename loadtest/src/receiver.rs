@@ -3,11 +3,22 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
+use croupier::MessageView;
+
 use crate::checker::{Arrival, Checker};
 use crate::control::Control;
 use crate::payload::Stamp;
-use crate::recorder::{Delivery, Recorder, Window};
+use crate::recorder::{Delivery, Recorder};
 use crate::worker::Assignment;
+
+/// What a shard does with the messages of its topics.
+pub(crate) trait Handler: 'static {
+    /// Takes a message of topic `number`, which has this `place` among the shard's own.
+    fn handle(&self, place: usize, number: usize, message: &MessageView<'_>);
+
+    /// Adds what has been recorded; a message that arrives after this is in no report.
+    fn merge_into(&self, recorder: &mut Recorder);
+}
 
 /// Shared by the handlers of all the topics of a shard.
 #[derive(Debug)]
@@ -15,8 +26,8 @@ pub(crate) struct Receiver {
     control: Arc<Control>,
     shard: usize,
     run: u64,
-    window: Window,
-    clusters: usize,
+    /// Whether the publishers wait for what arrives.
+    is_closed: bool,
     /// By place among the shard's own topics.
     cluster_of: Vec<usize>,
     state: RefCell<State>,
@@ -29,30 +40,25 @@ struct State {
 }
 
 impl Receiver {
-    /// For a shard whose own topics belong to the clusters `cluster_of`, and to which `publishers` shards
-    /// publish.
+    /// For a shard of this process whose own topics belong to the clusters `cluster_of`.
     pub(crate) fn new(
         shard: usize,
-        publishers: usize,
         control: &Arc<Control>,
         assignment: &Assignment,
         cluster_of: Vec<usize>,
     ) -> Self {
-        let (window, clusters) = (assignment.window(), assignment.clusters.len());
-        let checker = Checker::new(cluster_of.len(), publishers);
+        let checker = Checker::new(cluster_of.len(), assignment.roles.publishers);
         Self {
             control: Arc::clone(control),
             shard,
             run: assignment.run,
-            window,
-            clusters,
+            is_closed: assignment.pace.is_closed(),
             cluster_of,
             state: RefCell::new(State { checker, recorder: assignment.recorder() }),
         }
     }
 
-    /// Takes a message of topic `number`, which has this `place` among the shard's own.
-    pub(crate) fn receive(&self, place: usize, number: usize, payload: &[u8]) {
+    fn receive(&self, place: usize, number: usize, payload: &[u8]) {
         let now_nanos = self.control.now_nanos();
         let mut state = self.state.borrow_mut();
         let State { checker, recorder } = &mut *state;
@@ -74,13 +80,20 @@ impl Receiver {
         });
         if arrival != Arrival::Duplicate {
             self.control.shard(self.shard).delivered_one();
+            if self.is_closed {
+                self.control.shard(stamp.publisher as usize).credit_one();
+            }
         }
     }
+}
 
-    /// What has been recorded; a message that arrives after this is in no report.
-    pub(crate) fn take_recorder(&self) -> Recorder {
-        let empty = Recorder::new(self.window, self.clusters);
-        std::mem::replace(&mut self.state.borrow_mut().recorder, empty)
+impl Handler for Receiver {
+    fn handle(&self, place: usize, number: usize, message: &MessageView<'_>) {
+        self.receive(place, number, message.payload());
+    }
+
+    fn merge_into(&self, recorder: &mut Recorder) {
+        recorder.merge(&self.state.borrow().recorder);
     }
 }
 
@@ -88,9 +101,11 @@ impl Receiver {
 mod tests {
     use super::*;
     use crate::keys::KeyChoice;
+    use crate::pace::Pace;
     use crate::payload::PayloadBuffer;
     use crate::quantity::{Rate, Size};
     use crate::recorder::Counts;
+    use crate::roles::{Pattern, Roles};
     use crate::schedule::Schedule;
     use crate::traffic::Traffic;
     use std::time::{Duration, Instant};
@@ -107,7 +122,7 @@ mod tests {
         for sequence in 0..3 {
             receiver.receive(0, 4, &payload(&Stamp { sequence, ..STAMP }));
         }
-        let recorder = receiver.take_recorder();
+        let recorder = recorded(&receiver);
         assert_eq!(recorder.measured, Counts { delivered: 3, ..Counts::default() });
         assert_eq!(recorder.delivered_by_cluster, [0, 3]);
         assert_eq!(control.totals().delivered, 3);
@@ -128,7 +143,7 @@ mod tests {
         ] {
             receiver.receive(0, 4, &payload(&stamp));
         }
-        assert_eq!(receiver.take_recorder().measured, Counts { corrupt: 6, ..Counts::default() });
+        assert_eq!(recorded(&receiver).measured, Counts { corrupt: 6, ..Counts::default() });
         assert_eq!(control.totals().delivered, 0);
     }
 
@@ -138,7 +153,7 @@ mod tests {
         receiver.receive(0, 4, &payload(&STAMP));
         receiver.receive(0, 4, &payload(&STAMP));
         let expected = Counts { delivered: 1, duplicate: 1, ..Counts::default() };
-        assert_eq!(receiver.take_recorder().measured, expected);
+        assert_eq!(recorded(&receiver).measured, expected);
         assert_eq!(control.totals().delivered, 1);
     }
 
@@ -153,25 +168,38 @@ mod tests {
             4,
             &payload(&Stamp { intended_nanos: 10 * second, actual_nanos: 40 * second, ..STAMP }),
         );
-        let recorder = receiver.take_recorder();
+        let recorder = recorded(&receiver);
         // No less than what had passed; how much more is the machine's affair.
         assert!(recorder.e2e().max() >= 90 * second && recorder.wire.max() >= 60 * second);
         assert!(recorder.e2e().max() - recorder.wire.max() >= 29 * second);
     }
 
     fn receiver() -> (Receiver, Arc<Control>) {
-        let rate = Rate::parse("1k").expect("a rate");
+        let control = Arc::new(Control::new(2));
+        (Receiver::new(1, &control, &assignment(), vec![1]), control)
+    }
+
+    fn assignment() -> Assignment {
+        let pace = Pace::Steady(Rate::of(1_000));
         let size = Size { smallest_bytes: 64, largest_bytes: 64 };
-        let assignment = Assignment {
+        Assignment {
             run: RUN,
-            schedule: Schedule::new(rate, Duration::ZERO, Duration::from_secs(1)),
+            roles: Roles { pattern: Pattern::Pubsub, shards: 2, publishers: 2, subscribers: 2 },
+            pace,
+            schedule: Schedule::of(pace, Duration::ZERO, Duration::from_secs(1)),
             traffic: Traffic::new(1, KeyChoice::Uniform, 10, size),
             clusters: ["c1", "c2"].map(Into::into).into(),
             overrun: Duration::ZERO,
+            timeout: Duration::ZERO,
+            first_shard: 0,
             has_faults: false,
-        };
-        let control = Arc::new(Control::new(2));
-        (Receiver::new(1, 2, &control, &assignment, vec![1]), control)
+        }
+    }
+
+    fn recorded(receiver: &Receiver) -> Recorder {
+        let mut recorder = assignment().recorder();
+        receiver.merge_into(&mut recorder);
+        recorder
     }
 
     fn payload(stamp: &Stamp) -> Vec<u8> {

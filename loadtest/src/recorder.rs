@@ -5,14 +5,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::checker::Arrival;
 use crate::fault::Ledger;
+use crate::reqrep::RequestFates;
 use crate::series::Series;
 use crate::sparse;
+use crate::steps::Steps;
 
 /// The messages of one phase of the run.
 ///
 /// `delivered` counts distinct messages that arrived intact, so `sent` is `delivered` plus
 /// `lost`. A message that arrives damaged is among the corrupt ones, and its original
-/// among the lost.
+/// among the lost. A message that is to arrive several times counts as often.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Counts {
     pub(crate) sent: u64,
@@ -39,6 +41,15 @@ pub(crate) struct Recorder {
     /// From the actual send to the delivery.
     #[serde(with = "sparse")]
     pub(crate) wire: Histogram<u64>,
+    /// From the actual send of a request to its answer.
+    #[serde(with = "sparse")]
+    pub(crate) service: Histogram<u64>,
+    /// What became of the requests of the measured phase; nothing where there are none.
+    pub(crate) requests: RequestFates,
+    /// Of a ramp.
+    pub(crate) steps: Steps,
+    /// How often each message is to arrive.
+    copies: u64,
     /// Intact, distinct messages of the measured phase, by cluster.
     pub(crate) delivered_by_cluster: Vec<u64>,
     /// Publishes that were refused because a buffer was full, and tried again.
@@ -123,6 +134,10 @@ impl Recorder {
             late: histogram(),
             lag: histogram(),
             wire: histogram(),
+            service: histogram(),
+            requests: RequestFates::default(),
+            steps: Steps::default(),
+            copies: 1,
             delivered_by_cluster: vec![0; clusters],
             busy: 0,
             last_sent_nanos: 0,
@@ -139,17 +154,30 @@ impl Recorder {
         self
     }
 
+    /// Each message is to arrive so many times.
+    pub(crate) fn expecting(mut self, copies: usize) -> Self {
+        self.copies = copies as u64;
+        self
+    }
+
+    /// Keeps also the figures of each step.
+    pub(crate) fn with_steps(mut self, steps: Steps) -> Self {
+        self.steps = steps;
+        self
+    }
+
     /// A message left for its cluster.
     pub(crate) fn sent(&mut self, cluster: usize, intended_nanos: u64, actual_nanos: u64) {
-        self.series.sent(intended_nanos);
+        self.series.sent(self.copies, intended_nanos);
         if let Some(ledger) = &mut self.ledger {
-            ledger.sent(cluster, intended_nanos);
+            (0..self.copies).for_each(|_| ledger.sent(cluster, intended_nanos));
         }
         if intended_nanos < self.window.from_nanos {
-            self.warmup.sent += 1;
+            self.warmup.sent += self.copies;
             return;
         }
-        self.measured.sent += 1;
+        self.measured.sent += self.copies;
+        self.steps.sent(self.copies, intended_nanos, actual_nanos);
         self.last_sent_nanos = actual_nanos;
         self.lag.saturating_record(actual_nanos.saturating_sub(intended_nanos));
     }
@@ -157,20 +185,63 @@ impl Recorder {
     /// A message was given up, because there was no room for it while a fault had its cluster.
     pub(crate) fn refused(&mut self, cluster: usize, intended_nanos: u64, actual_nanos: u64) {
         if let Some(ledger) = &mut self.ledger {
-            ledger.refused(cluster, intended_nanos);
+            (0..self.copies).for_each(|_| ledger.refused(cluster, intended_nanos));
         }
         if intended_nanos >= self.window.from_nanos {
-            self.refused += 1;
+            self.refused += self.copies;
             self.last_sent_nanos = actual_nanos;
         }
     }
 
     /// A message arrived intact.
     pub(crate) fn delivered(&mut self, delivery: Delivery) {
-        if let Some(ledger) = &mut self.ledger {
-            ledger.delivered(&delivery);
+        self.completed(&delivery);
+        let Delivery { arrival, intended_nanos, actual_nanos, delivered_nanos, .. } = delivery;
+        if arrival != Arrival::Duplicate && intended_nanos >= self.window.from_nanos {
+            self.wire.saturating_record(delivered_nanos.saturating_sub(actual_nanos));
         }
-        let Delivery { arrival, cluster, intended_nanos, actual_nanos, delivered_nanos } = delivery;
+    }
+
+    /// A request arrived where it is answered.
+    pub(crate) fn executed(&mut self, delivery: &Delivery) {
+        let is_warmup = delivery.intended_nanos < self.window.from_nanos;
+        let counts = if is_warmup { &mut self.warmup } else { &mut self.measured };
+        match delivery.arrival {
+            Arrival::InOrder => {}
+            Arrival::Reordered => counts.reordered += 1,
+            Arrival::Duplicate => {
+                counts.duplicate += 1;
+                return;
+            }
+        }
+        if !is_warmup {
+            self.requests.executed += 1;
+            self.wire.saturating_record(delivery.delivered_nanos.saturating_sub(delivery.actual_nanos));
+        }
+    }
+
+    /// The answer to a request arrived intact.
+    pub(crate) fn answered(&mut self, delivery: &Delivery) {
+        self.completed(delivery);
+        if delivery.intended_nanos >= self.window.from_nanos {
+            self.requests.answered += 1;
+            self.service.saturating_record(delivery.delivered_nanos.saturating_sub(delivery.actual_nanos));
+        }
+    }
+
+    /// A request ended otherwise, `fate` says how.
+    pub(crate) fn unanswered(&mut self, intended_nanos: u64, fate: impl FnOnce(&mut RequestFates)) {
+        if intended_nanos >= self.window.from_nanos {
+            fate(&mut self.requests);
+        }
+    }
+
+    /// What is sent has come to where it is counted.
+    fn completed(&mut self, delivery: &Delivery) {
+        if let Some(ledger) = &mut self.ledger {
+            ledger.delivered(delivery);
+        }
+        let Delivery { arrival, cluster, intended_nanos, delivered_nanos, .. } = *delivery;
         if arrival != Arrival::Duplicate {
             self.series.delivered(intended_nanos, delivered_nanos, cluster);
         }
@@ -185,7 +256,7 @@ impl Recorder {
         let e2e =
             if intended_nanos < self.window.early_until_nanos { &mut self.early } else { &mut self.late };
         e2e.saturating_record(delivered_nanos.saturating_sub(intended_nanos));
-        self.wire.saturating_record(delivered_nanos.saturating_sub(actual_nanos));
+        self.steps.delivered(intended_nanos, delivered_nanos);
         if let Some(delivered) = self.delivered_by_cluster.get_mut(cluster) {
             *delivered += 1;
         }
@@ -207,12 +278,15 @@ impl Recorder {
             (&mut self.late, &other.late),
             (&mut self.lag, &other.lag),
             (&mut self.wire, &other.wire),
+            (&mut self.service, &other.service),
         ] {
             merge(ours, theirs);
         }
         for (ours, theirs) in self.delivered_by_cluster.iter_mut().zip(&other.delivered_by_cluster) {
             *ours += theirs;
         }
+        self.requests.add(&other.requests);
+        self.steps.merge(&other.steps);
         self.busy += other.busy;
         self.refused += other.refused;
         if let (Some(ours), Some(theirs)) = (&mut self.ledger, &other.ledger) {
@@ -332,6 +406,36 @@ mod tests {
         assert_eq!((a.busy, a.last_sent_nanos), (whole.busy, whole.last_sent_nanos));
         assert_eq!(a.e2e_medians(), whole.e2e_medians());
         assert_eq!(a.series, whole.series);
+    }
+
+    #[test]
+    fn a_message_with_copies_is_sent_as_often_as_it_is_to_arrive() {
+        let mut recorder = Recorder::new(WINDOW, 1).expecting(3);
+        recorder.sent(0, 999, 999);
+        recorder.sent(0, 1_000, 1_010);
+        for _ in 0..3 {
+            recorder.delivered(delivery(Arrival::InOrder, 1_000, 0));
+        }
+        assert_eq!((recorder.warmup.sent, recorder.measured.sent, recorder.measured.lost()), (3, 3, 0));
+        assert_eq!((recorder.lag.len(), recorder.e2e().len()), (1, 3));
+    }
+
+    #[test]
+    fn a_request_is_counted_where_it_is_answered_and_executed_where_it_is_served() {
+        let mut recorder = Recorder::new(WINDOW, 1);
+        for intended in [999, 1_000, 1_100] {
+            recorder.sent(0, intended, intended);
+            recorder.executed(&delivery(Arrival::InOrder, intended, 0));
+        }
+        recorder.executed(&delivery(Arrival::Duplicate, 1_100, 0));
+        recorder.answered(&delivery(Arrival::InOrder, 1_000, 0));
+        recorder.unanswered(999, |fates| fates.timeouts += 1);
+        recorder.unanswered(1_100, |fates| fates.timeouts += 1);
+        let expected = Counts { sent: 2, delivered: 1, duplicate: 1, ..Counts::default() };
+        assert_eq!((recorder.measured, recorder.measured.lost()), (expected, 1));
+        let fates = RequestFates { executed: 2, answered: 1, timeouts: 1, ..RequestFates::default() };
+        assert_eq!(recorder.requests, fates);
+        assert_eq!((recorder.wire.len(), recorder.service.len(), recorder.e2e().len()), (2, 1, 1));
     }
 
     #[test]

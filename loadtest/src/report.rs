@@ -5,7 +5,9 @@ use serde::Serialize;
 
 use crate::fault::FaultReport;
 use crate::recorder::Counts;
+use crate::reqrep::RequestFates;
 use crate::results::SeriesReport;
+use crate::steps::StepReport;
 use crate::surroundings::Surroundings;
 use crate::verdict::Verdict;
 
@@ -26,6 +28,12 @@ pub(crate) struct Report {
     pub(crate) warmup_counts: CountsReport,
     pub(crate) rate: RateReport,
     pub(crate) latency_us: LatencyReport,
+    /// How the requests of the measured phase ended; only where there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) requests: Option<RequestFates>,
+    /// Of a ramp.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) steps: Vec<StepReport>,
     pub(crate) cpu_s: CpuReport,
     /// The same, for each delivered message, in microseconds.
     pub(crate) cpu_us_per_message: CpuReport,
@@ -38,11 +46,11 @@ pub(crate) struct Report {
     pub(crate) surroundings: Surroundings,
 }
 
-/// How many messages of a phase had which fate.
+/// How many messages of a phase had which fate; one that is to arrive several times counts as often.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct CountsReport {
     pub(crate) sent: u64,
-    /// Distinct messages that arrived intact.
+    /// Distinct messages that arrived intact; requests that were answered.
     pub(crate) delivered: u64,
     pub(crate) lost: u64,
     pub(crate) duplicate: u64,
@@ -50,9 +58,10 @@ pub(crate) struct CountsReport {
     pub(crate) corrupt: u64,
 }
 
-/// Messages a second.
+/// Messages or requests a second, each counted once.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct RateReport {
+    /// Of a ramp the mean; 0 in a closed loop, which asks for none.
     pub(crate) asked: u64,
     pub(crate) achieved: f64,
     /// Messages that were due and not sent before the run was given up.
@@ -63,15 +72,19 @@ pub(crate) struct RateReport {
     pub(crate) refused: u64,
 }
 
-/// Three latencies of the measured phase, in microseconds.
+/// The latencies of the measured phase, in microseconds.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct LatencyReport {
-    /// From the intended send to the delivery.
+    /// From the intended send to the delivery; of a request, to its answer. In a closed loop the intended
+    /// send is the actual one.
     pub(crate) e2e: Percentiles,
     /// From the intended to the actual send.
     pub(crate) lag: Percentiles,
     /// From the actual send to the delivery.
     pub(crate) wire: Percentiles,
+    /// From the actual send of a request to its answer; only where there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) service: Option<Percentiles>,
 }
 
 /// Points of a distribution, in microseconds with one decimal.
@@ -123,14 +136,28 @@ pub(crate) struct ConnectionsReport {
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct ArgumentsReport {
     pub(crate) command_line: Vec<String>,
+    /// Whether messages were sent at their times, or when one before them had arrived: open or closed.
+    #[serde(rename = "loop")]
+    pub(crate) loop_kind: &'static str,
+    /// Under way at one time in a closed loop.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) concurrency: Option<usize>,
+    /// Of a ramp the mean; 0 in a closed loop.
     pub(crate) rate: u64,
     pub(crate) warmup_s: f64,
     pub(crate) duration_s: f64,
     pub(crate) size_bytes_min: usize,
     pub(crate) size_bytes_max: usize,
     pub(crate) topics: usize,
+    pub(crate) keys: String,
     pub(crate) clusters: usize,
     pub(crate) shards: usize,
+    pub(crate) publishers: usize,
+    /// Of a fan-out the subscribers of each topic.
+    pub(crate) subscribers: usize,
+    /// Of each request; only where there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) timeout_s: Option<f64>,
     pub(crate) seed: u64,
 }
 
@@ -256,7 +283,14 @@ pub(crate) mod tests {
             counts: CountsReport::from(&counts),
             warmup_counts: CountsReport::from(&Counts::default()),
             rate: RateReport { asked: 20_000, achieved: 19_999.9, unsent: 0, busy: 3, refused: 0 },
-            latency_us: LatencyReport { e2e: percentiles, lag: percentiles, wire: percentiles },
+            latency_us: LatencyReport {
+                e2e: percentiles,
+                lag: percentiles,
+                wire: percentiles,
+                service: None,
+            },
+            requests: None,
+            steps: Vec::new(),
             cpu_s: CpuReport { client: 1.25, servers: 2.5 },
             cpu_us_per_message: CpuReport { client: 6.25, servers: 12.5 },
             clusters: vec![cluster("c1", 0.5), cluster("c2", 0.5)],
@@ -265,14 +299,20 @@ pub(crate) mod tests {
             faults: vec![crate::fault::sample()],
             arguments: ArgumentsReport {
                 command_line: Vec::new(),
+                loop_kind: "open",
+                concurrency: None,
                 rate: 20_000,
                 warmup_s: 2.0,
                 duration_s: 10.0,
                 size_bytes_min: 128,
                 size_bytes_max: 128,
                 topics: 10_000,
+                keys: "uniform".to_owned(),
                 clusters: 2,
                 shards: 2,
+                publishers: 2,
+                subscribers: 2,
+                timeout_s: None,
                 seed: 42,
             },
             surroundings: Surroundings::before_run(),

@@ -17,6 +17,7 @@ use crate::interrupt::{Interrupt, Interruption};
 use crate::options::RunOptions;
 use crate::quantity::grouped;
 use crate::report::Report;
+use crate::roles::Roles;
 use crate::schedule::Schedule;
 use crate::surroundings::{self, Surroundings};
 use crate::traffic::{Traffic, mix};
@@ -78,9 +79,10 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 pub(crate) fn run(options: &RunOptions, console: Console, interrupt: &Interrupt) -> Result<Report, RunError> {
     let mut surroundings = Surroundings::before_run();
     console.line(format_args!(
-        "croupier {}: pubsub, {} for {:?} after {:?} of warm-up, {}, {} topics, {} shards, {} clusters, seed {}",
+        "croupier {}: {}, {} for {:?} after {:?} of warm-up, {}, {} topics, {} shards, {} clusters, seed {}",
         env!("CARGO_PKG_VERSION"),
-        options.rate,
+        options.pattern.name(),
+        options.pace,
         options.duration,
         options.warmup,
         options.size,
@@ -149,10 +151,19 @@ fn assignment(options: &RunOptions) -> Assignment {
     let run = mix(since_epoch.as_nanos() as u64 ^ mix(u64::from(std::process::id())));
     Assignment {
         run,
-        schedule: Schedule::new(options.rate, options.warmup, options.duration),
+        roles: Roles {
+            pattern: options.pattern,
+            shards: options.shards,
+            publishers: options.publishers,
+            subscribers: options.subscribers,
+        },
+        pace: options.pace,
+        schedule: Schedule::of(options.pace, options.warmup, options.duration),
         traffic: Traffic::new(options.seed, options.keys, options.topics, options.size),
         clusters: (1..=options.clusters).map(|n| ClusterName::from(format!("c{n}"))).collect(),
         overrun: OVERRUN_MAX,
+        timeout: options.timeout,
+        first_shard: 0,
         has_faults: !options.faults.is_empty(),
     }
 }

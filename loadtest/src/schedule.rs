@@ -152,11 +152,6 @@ impl Schedule {
         &self.steps
     }
 
-    /// Messages of the measured phase; none in a closed loop.
-    pub(crate) fn measured_messages(&self) -> u64 {
-        self.messages - self.warmup_messages
-    }
-
     /// The part of `shard`, one of `shards`.
     pub(crate) fn of_shard(&self, shard: usize, shards: usize) -> ShardSchedule {
         let nothing = Segment { first: 0, from_nanos: 0, per_second: 1 };
@@ -312,7 +307,6 @@ mod tests {
         let second = Duration::from_secs;
         let schedule = Schedule::of(Pace::Ramp(ramp), second(1), second(6));
         assert_eq!((schedule.measured_from_nanos(), schedule.end_nanos()), (1_000_000_000, 7_000_000_000));
-        assert_eq!(schedule.measured_messages(), 2 * (1_000 + 2_000 + 3_000));
         let all = collect(schedule.of_shard(0, 1));
         assert_eq!(all.len(), 13_000);
         assert!(all.is_sorted_by_key(|due| due.offset_nanos));

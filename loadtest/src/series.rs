@@ -72,9 +72,9 @@ impl Series {
         Self { interval_nanos, intervals, until_nanos, arrived_late: 0, by_shard: BTreeMap::new() }
     }
 
-    /// A message that was intended at this time left.
-    pub(crate) fn sent(&mut self, intended_nanos: u64) {
-        self.interval(intended_nanos).flow.sent += 1;
+    /// A message that was intended at this time left, and is to arrive so many times.
+    pub(crate) fn sent(&mut self, copies: u64, intended_nanos: u64) {
+        self.interval(intended_nanos).flow.sent += copies;
     }
 
     /// A distinct message arrived intact.
@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn a_message_belongs_where_it_was_intended_and_its_arrival_where_it_came() {
         let mut series = Series::new(window(SECOND), 2);
-        series.sent(150_000_000);
+        series.sent(1, 150_000_000);
         series.delivered(150_000_000, 450_000_000, 1);
         let intervals = series.intervals();
         assert_eq!(intervals[1].flow, Flow { sent: 1, delivered: 1 });
@@ -214,7 +214,7 @@ mod tests {
     #[test]
     fn what_comes_after_the_end_is_in_the_last_interval_and_arrived_late() {
         let mut series = Series::new(window(SECOND), 1);
-        series.sent(5 * SECOND);
+        series.sent(1, 5 * SECOND);
         series.delivered(SECOND - 1, 2 * SECOND, 0);
         assert_eq!(series.intervals()[9].flow, Flow { sent: 1, delivered: 1 });
         assert_eq!(series.arrived_late(), 1);
@@ -227,7 +227,7 @@ mod tests {
         for shard in 0..3_u64 {
             let mut series = Series::new(window(SECOND), 1);
             for _ in 0..=shard {
-                series.sent(shard * 100_000_000);
+                series.sent(1, shard * 100_000_000);
                 series.delivered(shard * 100_000_000, shard * 100_000_000 + 5_000, 0);
             }
             series.label(shard as usize);

@@ -4,31 +4,48 @@ use std::fmt;
 
 use crate::quantity::grouped;
 use crate::report::{CpuReport, Percentiles, Report};
+use crate::steps::StepReport;
 use crate::verdict::{Status, Verdict};
 
 /// Displays a [`Report`] in a screenful, without escape codes.
 pub(crate) struct Summary<'a>(pub(crate) &'a Report);
 
+/// What the times of a closed loop are, told with them.
+const CLOSED_E2E: &str = "from the actual send: hides what a stall delays";
+
 impl fmt::Display for Summary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let report = self.0;
         self.counts(f)?;
-        writeln!(
-            f,
-            "rate        {}/s of {}/s asked, {} busy retries",
-            grouped(report.rate.achieved.round() as u64),
-            grouped(report.rate.asked),
-            grouped(report.rate.busy)
-        )?;
+        self.rate(f)?;
         self.latencies(f)?;
         self.cpu(f)?;
         self.clusters(f)?;
+        self.steps(f)?;
         self.0.faults.iter().try_for_each(|fault| fault.fmt(f))?;
         verdict_lines(f, &report.verdict)
     }
 }
 
 impl Summary<'_> {
+    fn rate(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rate = &self.0.rate;
+        write!(f, "rate        {}/s", grouped(rate.achieved.round() as u64))?;
+        match self.0.arguments.concurrency {
+            Some(concurrency) => write!(f, " in a closed loop of {} under way", grouped(concurrency as u64))?,
+            None => write!(f, " of {}/s asked", grouped(rate.asked))?,
+        }
+        writeln!(f, ", {} busy retries", grouped(rate.busy))
+    }
+
+    fn steps(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.steps.is_empty() {
+            return Ok(());
+        }
+        writeln!(f, "{}", StepReport::HEADING)?;
+        self.0.steps.iter().try_for_each(|step| write!(f, "{step}"))
+    }
+
     fn counts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let counts = &self.0.counts;
         writeln!(
@@ -40,16 +57,25 @@ impl Summary<'_> {
             grouped(counts.duplicate),
             grouped(counts.reordered),
             grouped(counts.corrupt)
-        )
+        )?;
+        match &self.0.requests {
+            Some(requests) => writeln!(f, "requests    {requests}"),
+            None => Ok(()),
+        }
     }
 
     fn latencies(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let latency = &self.0.latency_us;
-        let rows = [
-            ("end to end", latency.e2e, "from the intended send"),
-            ("lag", latency.lag, "intended to actual send"),
-            ("wire", latency.wire, "from the actual send"),
-        ];
+        let is_closed = self.0.arguments.concurrency.is_some();
+        let from = if is_closed { CLOSED_E2E } else { "from the intended send" };
+        let mut rows = vec![("end to end", latency.e2e, from)];
+        if !is_closed {
+            rows.push(("lag", latency.lag, "intended to actual send"));
+        }
+        rows.push(("wire", latency.wire, "from the actual send"));
+        if let Some(service) = latency.service {
+            rows.push(("service", service, "from the actual send to the answer"));
+        }
         latency_lines(f, &rows)
     }
 

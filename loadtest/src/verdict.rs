@@ -35,6 +35,8 @@ pub(crate) struct Evidence {
     pub(crate) slow_consumer_drops: u64,
     /// What the faults of the run explain, and what they do not: none in a run without faults.
     pub(crate) faults: Option<(Excused, Vec<String>)>,
+    /// How requests ended that were not answered; none where all were, and where there are none.
+    pub(crate) unanswered: Option<String>,
     pub(crate) circumstances: Circumstances,
 }
 
@@ -103,6 +105,7 @@ impl Evidence {
                         invalid.push(wrong_counts(phase, counts));
                     }
                 }
+                invalid.extend(self.unanswered.iter().cloned());
                 0
             }
             Some((excused, reasons)) => {
@@ -244,6 +247,7 @@ pub(crate) mod tests {
             disconnects: 0,
             slow_consumer_drops: 0,
             faults: None,
+            unanswered: None,
             circumstances: sound_circumstances(),
         }
     }

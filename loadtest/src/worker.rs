@@ -3,17 +3,23 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use croupier::{
     ClusterName, HandlerGuard, InvalidTopic, PublishError, Shard, ShardStats, SubscribeError, Topic,
 };
 
+use crate::clock::nanos;
 use crate::control::Control;
+use crate::pace::Pace;
+use crate::pacer::Pacer;
 use crate::publisher::Publisher;
-use crate::receiver::Receiver;
+use crate::receiver::{Handler, Receiver};
 use crate::recorder::{Recorder, Window};
+use crate::reqrep::{Requester, Responder};
+use crate::roles::{Pattern, Roles};
 use crate::schedule::Schedule;
+use crate::steps::Steps;
 use crate::traffic::Traffic;
 
 /// What every shard of a run is told.
@@ -21,11 +27,17 @@ use crate::traffic::Traffic;
 pub(crate) struct Assignment {
     /// Tells this run's messages from any other's.
     pub(crate) run: u64,
+    pub(crate) roles: Roles,
+    pub(crate) pace: Pace,
     pub(crate) schedule: Schedule,
     pub(crate) traffic: Traffic,
     pub(crate) clusters: Vec<ClusterName>,
     /// How long after the end of the schedule a shard that is behind may still send.
     pub(crate) overrun: Duration,
+    /// Of each request.
+    pub(crate) timeout: Duration,
+    /// Where the shards of this process begin among those of all.
+    pub(crate) first_shard: usize,
     /// Whether faults strike, so that it must be known what each of them cost.
     pub(crate) has_faults: bool,
 }
@@ -36,7 +48,7 @@ pub(crate) struct Outcome {
     pub(crate) recorder: Recorder,
     /// Messages of its part that it did not send.
     pub(crate) unsent: u64,
-    /// Topics of each cluster that it received.
+    /// Topics of each cluster, told by the first shard of all.
     pub(crate) topics_by_cluster: Vec<u64>,
     /// The counters of the shard and its links when everything had arrived.
     pub(crate) stats: ShardStats,
@@ -62,8 +74,8 @@ pub(crate) struct Route {
     pub(crate) topic: Topic,
     /// The place of its cluster in [`Assignment::clusters`].
     pub(crate) cluster: usize,
-    /// The shard that subscribes to it.
-    pub(crate) home: usize,
+    /// How many subscriptions to it this shard has.
+    subscriptions: usize,
 }
 
 /// Between two looks at what the main thread wants, outside the schedule.
@@ -83,11 +95,20 @@ impl Assignment {
 
     /// An empty recorder of what this run needs to know.
     pub(crate) fn recorder(&self) -> Recorder {
-        let recorder = Recorder::new(self.window(), self.clusters.len());
+        let recorder = Recorder::new(self.window(), self.clusters.len())
+            .expecting(self.roles.copies())
+            .with_steps(Steps::new(self.schedule.steps()));
         if self.has_faults { recorder.with_ledger(self.schedule.end_nanos()) } else { recorder }
     }
 
+    /// When a shard that is behind gives up, on the run's clock.
+    pub(crate) fn give_up_nanos(&self) -> u64 {
+        self.schedule.end_nanos().saturating_add(nanos(self.overrun))
+    }
+
     fn routes(&self, shard: &Shard) -> Result<Vec<Route>, WorkerError> {
+        let is_alone = self.roles.shards == shard.shards();
+        let number_of_shard = self.first_shard + shard.id();
         let route = |number| {
             let name = self.traffic.topic_name(number);
             let topic = shard.topic(&name)?;
@@ -97,7 +118,9 @@ impl Assignment {
                 .iter()
                 .position(|cluster| *cluster == name_of_cluster)
                 .ok_or(WorkerError::UnknownCluster(name_of_cluster))?;
-            Ok(Route { topic, cluster, home: shard.shard_of(&name) })
+            let home = is_alone.then(|| shard.shard_of(&name));
+            let subscriptions = self.roles.subscriptions(number, home, number_of_shard);
+            Ok(Route { topic, cluster, subscriptions })
         };
         (0..self.traffic.topics()).map(route).collect()
     }
@@ -110,20 +133,42 @@ pub(crate) async fn work(
     assignment: &Assignment,
 ) -> Result<Outcome, WorkerError> {
     let routes: Rc<[Route]> = assignment.routes(shard)?.into();
-    let own: Vec<usize> = (0..routes.len()).filter(|number| routes[*number].home == shard.id()).collect();
-    let mut topics_by_cluster = vec![0; assignment.clusters.len()];
-    for number in &own {
-        topics_by_cluster[routes[*number].cluster] += 1;
-    }
-
+    let own: Vec<usize> = (0..routes.len())
+        .flat_map(|number| std::iter::repeat_n(number, routes[number].subscriptions))
+        .collect();
     let own_clusters = own.iter().map(|number| routes[*number].cluster).collect();
-    let receiver = Rc::new(Receiver::new(shard.id(), shard.shards(), control, assignment, own_clusters));
+    match assignment.roles.pattern {
+        Pattern::Pubsub | Pattern::Fanout => {
+            let receiver = Receiver::new(shard.id(), control, assignment, own_clusters);
+            work_with(shard, control, assignment, routes, own, Rc::new(receiver)).await
+        }
+        Pattern::Reqrep => {
+            let responder = Responder::new(control, assignment, own_clusters);
+            work_with(shard, control, assignment, routes, own, Rc::new(responder)).await
+        }
+    }
+}
+
+/// With what takes the messages of the topics `own`.
+async fn work_with(
+    shard: &Shard,
+    control: &Arc<Control>,
+    assignment: &Assignment,
+    routes: Rc<[Route]>,
+    own: Vec<usize>,
+    receiver: Rc<impl Handler>,
+) -> Result<Outcome, WorkerError> {
     let guards = subscribe_all(shard, control, &receiver, &routes, own).await?;
     let progress = control.shard(shard.id());
     progress.ready();
+    await_start(shard, control).await;
 
-    let mut publisher = Publisher::new(shard, control, assignment, &routes);
-    publisher.send_all().await?;
+    let number = assignment.first_shard + shard.id();
+    let mut recorder = assignment.recorder();
+    let mut unsent = 0;
+    if number < assignment.roles.publishers {
+        unsent = send_all(shard, control, assignment, &routes, number, &mut recorder).await?;
+    }
     progress.sent_all();
 
     while !control.is_over() {
@@ -131,17 +176,65 @@ pub(crate) async fn work(
     }
     let stats = shard.stats();
     drop(guards);
-    let mut recorder = receiver.take_recorder();
-    recorder.merge(publisher.recorder());
-    recorder.series.label(shard.id());
-    Ok(Outcome { recorder, unsent: publisher.unsent(), topics_by_cluster, stats })
+    receiver.merge_into(&mut recorder);
+    recorder.series.label(number);
+    let topics_by_cluster = if number == 0 { topics_by_cluster(assignment, &routes) } else { Vec::new() };
+    Ok(Outcome { recorder, unsent, topics_by_cluster, stats })
+}
+
+/// Waits for the start, or for the end of a run that has none.
+async fn await_start(shard: &Shard, control: &Control) {
+    while control.may_send() && control.start().is_none_or(|start| start > Instant::now()) {
+        shard.sleep(POLL).await;
+    }
+}
+
+/// Sends the part of a publisher; returns what it did not send.
+async fn send_all(
+    shard: &Shard,
+    control: &Arc<Control>,
+    assignment: &Assignment,
+    routes: &Rc<[Route]>,
+    publisher: usize,
+    recorder: &mut Recorder,
+) -> Result<u64, WorkerError> {
+    let publishers = assignment.roles.publishers;
+    let part = assignment.schedule.of_shard(publisher, publishers);
+    let place = (publisher, publishers);
+    let pacer = Pacer::new(assignment.run, place, assignment.traffic.clone(), part, assignment.recorder());
+    let concurrency = match assignment.pace {
+        Pace::Closed { concurrency } => Some(assignment.roles.share_of(concurrency, publisher)),
+        Pace::Steady(_) | Pace::Ramp(_) => None,
+    };
+    match assignment.roles.pattern {
+        Pattern::Pubsub | Pattern::Fanout => {
+            let mut publisher = Publisher::new(shard, control, assignment, routes, pacer, concurrency);
+            publisher.send_all().await?;
+            publisher.merge_into(recorder);
+            Ok(publisher.unsent())
+        }
+        Pattern::Reqrep => {
+            let mut requester = Requester::new(shard, control, assignment, routes, pacer, concurrency);
+            requester.ask_all().await;
+            requester.merge_into(recorder);
+            Ok(requester.unsent())
+        }
+    }
+}
+
+fn topics_by_cluster(assignment: &Assignment, routes: &[Route]) -> Vec<u64> {
+    let mut topics = vec![0; assignment.clusters.len()];
+    for route in routes {
+        topics[route.cluster] += 1;
+    }
+    topics
 }
 
 /// Subscribes to the topics `own` and returns when each is confirmed.
-async fn subscribe_all(
+async fn subscribe_all<H: Handler>(
     shard: &Shard,
     control: &Arc<Control>,
-    receiver: &Rc<Receiver>,
+    receiver: &Rc<H>,
     routes: &Rc<[Route]>,
     own: Vec<usize>,
 ) -> Result<Vec<HandlerGuard>, WorkerError> {
@@ -159,7 +252,7 @@ async fn subscribe_all(
             while let Some((place, number)) = lanes.take() {
                 let receiver = Rc::clone(&receiver);
                 let handler = move |message: croupier::MessageView<'_>| {
-                    receiver.receive(place, number, message.payload());
+                    receiver.handle(place, number, &message);
                 };
                 match shard_of_lane.subscribe_with(routes[number].topic.name(), handler).await {
                     Ok(guard) => lanes.guards.borrow_mut().push(guard),

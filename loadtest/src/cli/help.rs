@@ -38,7 +38,7 @@ struct Section {
 const USAGE: &str = "\
 croupier: the load test of Croupier
 
-usage: croupier [run [pubsub|registry|calls]] [options]
+usage: croupier [run [pubsub|fanout|reqrep|registry|calls]] [options]
        croupier check NODE.TOML [--set KEY=VALUE ..] [--connect]
        croupier config show [NODE.TOML] [--set KEY=VALUE ..] [--origin]
        croupier config schema
@@ -48,6 +48,8 @@ usage: croupier [run [pubsub|registry|calls]] [options]
 
 const SECTIONS: &[Section] = &[
     Section { head: RunOptions::ABOUT, rows: RunOptions::ROWS, words: &[] },
+    Section { head: RunOptions::FANOUT_ABOUT, rows: RunOptions::FANOUT_ROWS, words: &[] },
+    Section { head: RunOptions::REQREP_ABOUT, rows: RunOptions::REQREP_ROWS, words: &[] },
     Section { head: RegistryOptions::ABOUT, rows: RegistryOptions::ROWS, words: &[] },
     Section { head: CallsOptions::ABOUT, rows: CallsOptions::ROWS, words: &[] },
     Section { head: "all of them", rows: options::COMMON_ROWS, words: &[] },

@@ -8,8 +8,11 @@ use super::error::{UsageError, unknown_word};
 use super::nearest::option_name;
 use super::{Command, help::OptionRow};
 use crate::options::{CallsOptions, Options, OutputOptions, RegistryOptions, RunOptions, row_of};
+use crate::roles::Pattern;
 
-const SCENARIOS: &str = "pubsub, registry, calls";
+const SCENARIOS: &str = "pubsub, fanout, reqrep, registry, calls";
+
+const PATTERNS: [Pattern; 3] = [Pattern::Pubsub, Pattern::Fanout, Pattern::Reqrep];
 
 /// An option with its value, which is empty for one that takes none.
 type Given = (OptionRow, OsString);
@@ -20,8 +23,9 @@ pub(super) fn parse(parser: &mut Parser) -> Result<Command, UsageError> {
     let mut given: Vec<Given> = Vec::new();
     while let Some(argument) = parser.next()? {
         if let Arg::Value(word) = argument {
-            let known = [RunOptions::SCENARIO, RegistryOptions::SCENARIO, CallsOptions::SCENARIO];
-            let found = known.into_iter().find(|known| word == *known).filter(|_| scenario.is_none());
+            let known = PATTERNS.map(Pattern::name).into_iter();
+            let mut known = known.chain([RegistryOptions::SCENARIO, CallsOptions::SCENARIO]);
+            let found = known.find(|known| word == *known).filter(|_| scenario.is_none());
             scenario = Some(found.ok_or_else(|| unknown_word("scenario", &word, SCENARIOS))?);
             continue;
         }
@@ -40,7 +44,11 @@ pub(super) fn parse(parser: &mut Parser) -> Result<Command, UsageError> {
             Ok(Command::RunRegistry(options(RegistryOptions::default(), given)?))
         }
         Some(CallsOptions::SCENARIO) => Ok(Command::RunCalls(options(CallsOptions::default(), given)?)),
-        _ => Ok(Command::RunPubsub(options(RunOptions::default(), given)?)),
+        other => {
+            let pattern = PATTERNS.into_iter().find(|pattern| other == Some(pattern.name()));
+            let options = options(RunOptions::of(pattern.unwrap_or(Pattern::Pubsub)), given)?;
+            Ok(Command::Run(options))
+        }
     }
 }
 

@@ -1,15 +1,20 @@
-//! What a run of pubsub may be told.
+//! What a run of pubsub, fanout or reqrep may be told.
 
 use std::time::Duration;
 
 use super::given_faults::GivenFaults;
 use super::*;
 use crate::fault::Timeline;
+use crate::pace::{Pace, Ramp};
+use crate::roles::Pattern;
 
-/// How a run of pubsub is to be.
+/// How a run of pubsub, fanout or reqrep is to be.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct RunOptions {
+    pub(crate) pattern: Pattern,
+    /// Of [`Pace::Steady`].
     pub(crate) rate: Rate,
+    pub(crate) pace: Pace,
     pub(crate) warmup: Duration,
     pub(crate) duration: Duration,
     pub(crate) size: Size,
@@ -18,19 +23,45 @@ pub(crate) struct RunOptions {
     pub(crate) keys: KeyChoice,
     pub(crate) clusters: usize,
     pub(crate) shards: usize,
+    /// Shards that publish, or ask.
+    pub(crate) publishers: usize,
+    /// Shards that receive, or answer; of a fan-out the subscribers of each topic.
+    pub(crate) subscribers: usize,
+    /// Of each request.
+    pub(crate) timeout: Duration,
     pub(crate) seed: u64,
     /// Of the servers, in the measured phase, their times counted from its start.
     pub(crate) faults: Timeline,
     pub(crate) output: OutputOptions,
+    given: Given,
     given_faults: GivenFaults,
+}
+
+/// What was given of that which depends on the rest.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Given {
+    has_rate: bool,
+    ramp: Option<Ramp>,
+    is_closed: bool,
+    concurrency: Option<usize>,
+    publishers: Option<usize>,
+    subscribers: Option<usize>,
 }
 
 /// Servers of each cluster.
 const SERVERS_EACH: usize = 1;
 
-impl RunOptions {
-    pub(crate) const SCENARIO: &'static str = "pubsub";
+/// Of each topic of a fan-out; each has a place in the checker for every publisher.
+const SUBSCRIBERS_MAX: u64 = 10_000;
+const FANOUT_SUBSCRIBERS: usize = 8;
 
+/// Each message or request under way is remembered by whoever waits for it.
+const CONCURRENCY_MAX: u64 = 16_384;
+
+/// The run waits for the last request this long.
+const REQUEST_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(10);
+
+impl RunOptions {
     /// What `--help` says above the options.
     pub(crate) const ABOUT: &'static str = "\
 pubsub, the default: starts three local gnatsd clusters, publishes to many topics at a fixed
@@ -38,6 +69,19 @@ rate from two shards, checks every message and prints a verdict.";
 
     pub(crate) const ROWS: &'static [OptionRow] = &[
         OptionRow::new("--rate", "RATE", "messages a second, all shards together: 20k, 1M", "20k"),
+        OptionRow::new(
+            "--ramp",
+            "RATE..RATE/STEPS",
+            "instead, steps that share the duration: 10k..200k/10",
+            "",
+        ),
+        OptionRow::new(
+            "--closed",
+            "",
+            "instead, each message is sent when one before it has arrived, and timed from\nthere: such times hide what a stall delays",
+            "",
+        ),
+        OptionRow::new("--concurrency", "COUNT", "under way at one time with --closed", "1 a publisher"),
         OptionRow::new("--size", "BYTES", "payload, or a range: 128, 64..1024; least 48", "128"),
         OptionRow::new("--topics", "COUNT", "topics: 10k", "10k"),
         OptionRow::new(
@@ -47,7 +91,9 @@ rate from two shards, checks every message and prints a verdict.";
             "uniform",
         ),
         OptionRow::new("--clusters", "COUNT", "local gnatsd clusters, one server each", "3"),
-        OptionRow::new("--shards", "COUNT", "shards, each publisher and subscriber", "2"),
+        OptionRow::new("--shards", "COUNT", "shards of the node", "2"),
+        OptionRow::new("--publishers", "COUNT", "of the shards, from the first on, publish", "all"),
+        OptionRow::new("--subscribers", "COUNT", "of the shards, up to the last, subscribe", "all"),
         OptionRow::new("--seed", "NUMBER", "topics, order and sizes follow from it", "42"),
         OptionRow::new(
             "--fault",
@@ -57,46 +103,138 @@ rate from two shards, checks every message and prints a verdict.";
             "none",
         ),
     ];
+
+    /// What `--help` says above the options of a fan-out.
+    pub(crate) const FANOUT_ABOUT: &'static str = "\
+fanout: few topics with many subscribers each, and every copy is checked. It knows the options of
+pubsub; these differ:";
+
+    pub(crate) const FANOUT_ROWS: &'static [OptionRow] = &[
+        OptionRow::new("--rate", "RATE", "messages a second, each to all subscribers of its topic", "1k"),
+        OptionRow::new("--topics", "COUNT", "topics", "10"),
+        OptionRow::new("--subscribers", "COUNT", "of each topic, over all shards", "8"),
+    ];
+
+    /// What `--help` says above the options of requests.
+    pub(crate) const REQREP_ABOUT: &'static str = "\
+reqrep: requests on many topics, each answered by the shard that serves the topic. It knows the
+options of pubsub; these differ:";
+
+    pub(crate) const REQREP_ROWS: &'static [OptionRow] = &[
+        OptionRow::new("--rate", "RATE", "requests a second, whether those before are answered or not", "5k"),
+        OptionRow::new("--topics", "COUNT", "topics", "1k"),
+        OptionRow::new("--publishers", "COUNT", "of the shards, from the first on, ask", "all"),
+        OptionRow::new("--subscribers", "COUNT", "of the shards, up to the last, answer", "all"),
+        OptionRow::new("--timeout", "TIME", "of each request", "1s"),
+    ];
+
+    /// What a run is that is told nothing.
+    pub(crate) fn of(pattern: Pattern) -> Self {
+        let (per_second, topics) = match pattern {
+            Pattern::Pubsub => (20_000, 10_000),
+            Pattern::Fanout => (1_000, 10),
+            Pattern::Reqrep => (5_000, 1_000),
+        };
+        let rate = Rate::of(per_second);
+        Self {
+            pattern,
+            rate,
+            pace: Pace::Steady(rate),
+            warmup: Duration::from_secs(2),
+            duration: Duration::from_secs(10),
+            size: Size { smallest_bytes: 128, largest_bytes: 128 },
+            topics,
+            keys: KeyChoice::Uniform,
+            clusters: 3,
+            shards: 2,
+            publishers: 2,
+            subscribers: if pattern == Pattern::Fanout { FANOUT_SUBSCRIBERS } else { 2 },
+            timeout: Duration::from_secs(1),
+            seed: 42,
+            faults: Timeline::default(),
+            given: Given::default(),
+            given_faults: GivenFaults::default(),
+            output: OutputOptions::default(),
+        }
+    }
+
+    fn pace(&self) -> Result<Pace, AtFault> {
+        let Given { has_rate, ramp, is_closed, concurrency, .. } = self.given;
+        let refuse = |option, given: &str, reason: &str| {
+            Err((option, given.to_owned(), QuantityError::NotTogether { reason: reason.to_owned() }))
+        };
+        if has_rate && is_closed {
+            return refuse("--closed", "with --rate", "a closed loop has the rate that it finds");
+        }
+        match (ramp, is_closed) {
+            (Some(_), true) => refuse("--closed", "with --ramp", "a closed loop has the rate that it finds"),
+            (Some(_), _) if has_rate => refuse("--ramp", "with --rate", "a ramp has its own rates"),
+            (_, false) if concurrency.is_some() => refuse(
+                "--concurrency",
+                "without --closed",
+                "in an open loop messages are sent at their times, however many are under way",
+            ),
+            (Some(ramp), false) => Ok(Pace::Ramp(ramp)),
+            (None, true) => Ok(Pace::Closed { concurrency: concurrency.unwrap_or(self.publishers) }),
+            (None, false) => Ok(Pace::Steady(self.rate)),
+        }
+    }
+
+    /// So many of the shards, or all.
+    fn of_shards(&self, option: &'static str, given: Option<usize>) -> Result<usize, AtFault> {
+        match given.unwrap_or(self.shards) {
+            count if count <= self.shards => Ok(count),
+            count => {
+                let reason = format!("there are {} shards", self.shards);
+                Err((option, count.to_string(), QuantityError::NotTogether { reason }))
+            }
+        }
+    }
 }
 
 impl Default for RunOptions {
     fn default() -> Self {
-        Self {
-            rate: Rate::DEFAULT,
-            warmup: Duration::from_secs(2),
-            duration: Duration::from_secs(10),
-            size: Size { smallest_bytes: 128, largest_bytes: 128 },
-            topics: 10_000,
-            keys: KeyChoice::Uniform,
-            clusters: 3,
-            shards: 2,
-            seed: 42,
-            faults: Timeline::default(),
-            given_faults: GivenFaults::default(),
-            output: OutputOptions::default(),
-        }
+        Self::of(Pattern::Pubsub)
     }
 }
 
 impl Options for RunOptions {
     fn scenario(&self) -> &'static str {
-        Self::SCENARIO
+        self.pattern.name()
     }
 
     fn rows(&self) -> &'static [OptionRow] {
         Self::ROWS
     }
 
+    fn knows(&self, option: &str) -> bool {
+        let of_pattern = match self.pattern {
+            Pattern::Pubsub => &[][..],
+            Pattern::Fanout => Self::FANOUT_ROWS,
+            Pattern::Reqrep => Self::REQREP_ROWS,
+        };
+        self.rows().iter().chain(of_pattern).chain(COMMON_ROWS).any(|row| row.name == option)
+    }
+
     fn set(&mut self, option: &str, given: &str) -> Result<(), QuantityError> {
         match option {
-            "--rate" => self.rate = Rate::parse(given)?,
+            "--rate" => {
+                self.rate = Rate::parse(given)?;
+                self.given.has_rate = true;
+            }
+            "--ramp" => self.given.ramp = Some(Ramp::parse(given)?),
+            "--closed" => self.given.is_closed = true,
+            "--concurrency" => self.given.concurrency = Some(count(given, CONCURRENCY_MAX)?),
             "--warmup" => self.warmup = warmup(given)?,
             "--duration" => self.duration = duration(given)?,
             "--size" => self.size = Size::parse(given, SIZE_BYTES)?,
-            "--keys" => self.keys = KeyChoice::parse(given)?,
             "--topics" => self.topics = count(given, TOPICS_MAX)?,
+            "--keys" => self.keys = KeyChoice::parse(given)?,
             "--clusters" => self.clusters = count(given, CLUSTERS_MAX)?,
             "--shards" => self.shards = count(given, SHARDS_MAX)?,
+            "--publishers" => self.given.publishers = Some(count(given, SHARDS_MAX)?),
+            "--subscribers" => self.given.subscribers = Some(count(given, SUBSCRIBERS_MAX)?),
+            "--timeout" => self.timeout = parse_duration(given, REQUEST_TIMEOUT)?,
             "--seed" => self.seed = parse_count(given, 0..=u64::MAX)?,
             "--fault" => self.given_faults.add(given)?,
             other => unreachable!("{other} is not among the known options"),
@@ -109,6 +247,12 @@ impl Options for RunOptions {
     }
 
     fn complete(&mut self) -> Result<(), AtFault> {
+        self.publishers = self.of_shards("--publishers", self.given.publishers)?;
+        self.subscribers = match self.pattern {
+            Pattern::Fanout => self.given.subscribers.unwrap_or(FANOUT_SUBSCRIBERS),
+            Pattern::Pubsub | Pattern::Reqrep => self.of_shards("--subscribers", self.given.subscribers)?,
+        };
+        self.pace = self.pace()?;
         self.faults = self.given_faults.read_servers(self.clusters, SERVERS_EACH, self.duration)?;
         Ok(())
     }
@@ -134,7 +278,8 @@ mod tests {
              --shards 3 --seed 7 --json out.json",
         );
         let expected = RunOptions {
-            rate: Rate::parse("50000").expect("a rate"),
+            rate: Rate::of(50_000),
+            pace: Pace::Steady(Rate::of(50_000)),
             warmup: Duration::from_millis(500),
             duration: Duration::from_secs(5),
             size: Size { smallest_bytes: 64, largest_bytes: 1024 },
@@ -142,6 +287,9 @@ mod tests {
             keys: KeyChoice::Zipf(0.9),
             clusters: 4,
             shards: 3,
+            publishers: 3,
+            subscribers: 3,
+            given: Given { has_rate: true, ..Given::default() },
             seed: 7,
             output: OutputOptions { json: Some(JsonTarget::File("out.json".into())) },
             ..RunOptions::default()
@@ -153,7 +301,7 @@ mod tests {
     #[test]
     fn faults_are_heard_in_their_order_and_refused_when_they_cannot_be() {
         let words = ["run", "--fault", "5s restart c2/1", "--fault", "3s kill c2/1"].map(Into::into);
-        let Ok(Command::RunPubsub(given)) = crate::cli::parse(words) else { panic!("refused") };
+        let Ok(Command::Run(given)) = crate::cli::parse(words) else { panic!("refused") };
         let names: Vec<String> = given.faults.faults().iter().map(ToString::to_string).collect();
         assert_eq!(names, ["kill c2/1", "restart c2/1"]);
         assert!(options("run --fault none").faults.is_empty());
@@ -181,8 +329,48 @@ mod tests {
 
     fn options(line: &str) -> RunOptions {
         match parse_line(line) {
-            Ok(Command::RunPubsub(options)) => options,
+            Ok(Command::Run(options)) => options,
             other => panic!("{line:?} gave {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_patterns_have_their_own_usual_values_and_options() {
+        for line in ["run fanout", "run --seed 42 fanout"] {
+            assert_eq!(options(line), RunOptions::of(Pattern::Fanout), "{line}");
+        }
+        let given = options("run fanout --subscribers 100 --publishers 1 --topics 3");
+        assert_eq!((given.subscribers, given.publishers, given.topics), (100, 1, 3));
+        let given = options("run reqrep --timeout 250ms --rate 2k");
+        assert_eq!((given.pattern, given.timeout), (Pattern::Reqrep, Duration::from_millis(250)));
+        assert!(complaint("run --timeout 1s").contains("no option of pubsub"));
+        assert!(complaint("run fanout --timeout 1s").contains("no option of fanout"));
+        assert!(complaint("run reqrep --timeout 11s").contains("10s"));
+    }
+
+    #[test]
+    fn some_of_the_shards_publish_and_some_subscribe() {
+        let given = options("run --shards 4 --publishers 1 --subscribers 3");
+        assert_eq!((given.publishers, given.subscribers), (1, 3));
+        assert!(complaint("run --publishers 3").contains("there are 2 shards"));
+        assert!(complaint("run reqrep --subscribers 3").contains("there are 2 shards"));
+    }
+
+    #[test]
+    fn there_is_one_pace() {
+        let pace = |line: &str| options(line).pace;
+        assert_eq!(pace("run --ramp 1k..3k/3").to_string(), "1 000/s to 3 000/s in 3 steps");
+        assert_eq!(pace("run --closed --concurrency 64"), Pace::Closed { concurrency: 64 });
+        assert_eq!(pace("run reqrep --closed --publishers 1"), Pace::Closed { concurrency: 1 });
+        assert_eq!(pace("run fanout"), Pace::Steady(Rate::of(1_000)));
+        for (line, part) in [
+            ("run --closed --rate 5k", "the rate that it finds"),
+            ("run --closed --ramp 1k..2k/2", "the rate that it finds"),
+            ("run --ramp 1k..2k/2 --rate 5k", "its own rates"),
+            ("run --concurrency 4", "without --closed"),
+            ("run --ramp 1k..2k", "10k..200k/10"),
+        ] {
+            assert!(complaint(line).contains(part), "{line}: {}", complaint(line));
         }
     }
 }

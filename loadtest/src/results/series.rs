@@ -84,7 +84,7 @@ mod tests {
         let mut whole = Series::new(window, 1);
         for shard in [3, 1] {
             let mut series = Series::new(window, 1);
-            series.sent(250_000_000);
+            series.sent(1, 250_000_000);
             if shard == 3 {
                 series.delivered(250_000_000, 351_000_000, 0);
             }
