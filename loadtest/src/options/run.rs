@@ -78,7 +78,7 @@ rate from two shards, checks every message and prints a verdict.";
         OptionRow::new(
             "--closed",
             "",
-            "instead, each message is sent when one before it has arrived, and timed from\nthere: such times hide what a stall delays",
+            "instead, each message is sent when one before it has arrived, and\ntimed from there: such times hide what a stall delays",
             "",
         ),
         OptionRow::new("--concurrency", "COUNT", "under way at one time with --closed", "1 a publisher"),
