@@ -83,7 +83,9 @@ fn judge_server(config: &Config, cluster: &ClusterConfig, dialled: &Dialled, now
     let accepted = match &dialled.outcome {
         Ok(accepted) => accepted,
         Err(error) => {
-            return Finding { grade: Grade::Fail, subject, found: error.to_string(), warnings: Vec::new() };
+            // Some of it may be what a stranger said.
+            let found = error.to_string().replace(char::is_control, " ");
+            return Finding { grade: Grade::Fail, subject, found, warnings: Vec::new() };
         }
     };
     let mut warnings = Vec::new();

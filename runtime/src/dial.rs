@@ -44,6 +44,19 @@ pub struct Dialled {
 /// the order of the configuration. Servers that are only named by others are not dialled. It blocks, and takes a thread
 /// and an executor of its own; nothing else of the node is started, and its registry and admin server do not listen.
 ///
+/// ```no_run
+/// use croupier::{Config, dial};
+///
+/// let config = Config::from_path("node.toml")?;
+/// for dialled in dial::servers(&config)? {
+///     match dialled.outcome {
+///         Ok(accepted) => println!("{} {}: {}", dialled.cluster, dialled.server, accepted.version),
+///         Err(error) => println!("{} {}: {error}", dialled.cluster, dialled.server),
+///     }
+/// }
+/// # Ok::<(), croupier::Error>(())
+/// ```
+///
 /// # Errors
 ///
 /// The configuration is refused, or the machine allows no executor. What a single server does wrong is in its

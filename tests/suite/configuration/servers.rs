@@ -172,6 +172,41 @@ fn a_link_stays_on_a_server_that_is_taken_out_until_another_one_takes_it() {
 }
 
 #[test]
+fn a_server_may_come_to_belong_to_another_cluster_in_two_reloads() {
+    let _permit = permit(1);
+    let servers = LocalCluster::start(3).unwrap();
+    let [first, other, third] = [0, 1, 2].map(|cluster| servers.servers(cluster).remove(0));
+    let (node, config) = start(Node::builder().cluster("c1", [&first]).cluster("c2", [&other]), 1);
+    let mut events = node.handle.events();
+    for cluster in ["c1", "c2"] {
+        let topic = crate::support::topic_on(&node.handle, cluster, "both");
+        node.on(0, async move |shard: Shard| {
+            shard.publish(&topic, "x").unwrap();
+            shard.flush().await.unwrap();
+        });
+    }
+    let mut moves_to = |server: &str| {
+        event(&mut events, "move", |event| match event {
+            Event::Moved { to, .. } => {
+                assert!(server.ends_with(to.as_str()), "{to}");
+                Some(())
+            }
+            Event::Disconnected { .. } => panic!("{event:?}"),
+            _ => None,
+        });
+    };
+    let mut config = with_servers(&config, &[&third]);
+    block_on(node.handle.reload(config.clone())).unwrap();
+    moves_to(&third);
+    wait_for("the end of the old connection", || (node.link(0, "c1").disconnects == 1).then_some(()));
+    // What it was known as is forgotten, or the node would end: two of its clusters would be one.
+    config.clusters[1].servers = vec![first.clone()];
+    block_on(node.handle.reload(config)).unwrap();
+    moves_to(&first);
+    node.end();
+}
+
+#[test]
 fn a_link_that_waits_for_its_next_try_connects_to_a_new_server_at_once() {
     let _permit = permit(1);
     let servers = LocalCluster::start(1).unwrap();
