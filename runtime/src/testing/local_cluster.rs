@@ -1,6 +1,11 @@
 //! Local gnatsd clusters: real servers on loopback that a test starts, breaks and leaves behind nothing of.
 
-use std::{io, net::SocketAddr, path::Path, time::Instant};
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use super::{
     folder::Folder,
@@ -255,6 +260,12 @@ impl LocalCluster {
     pub fn keep_logs(&mut self) -> &Path {
         self.logs.keep();
         self.logs.path()
+    }
+
+    /// Copies the logs of all servers to this folder, which must exist, when they have ended with this value.
+    /// What cannot be copied is told on standard error.
+    pub fn copy_logs_to(&mut self, folder: impl Into<PathBuf>) {
+        self.logs.copy_logs_to(folder.into());
     }
 
     /// Kills a server (SIGKILL) and waits for its end. It may be paused. Its port stays reserved, so

@@ -215,6 +215,18 @@ fn logs_stay_when_asked_for() {
 }
 
 #[test]
+fn logs_are_copied_when_the_servers_have_ended() {
+    let to = Folder::new("croupier-logs").unwrap();
+    let mut local = LocalCluster::start(1).unwrap();
+    let log = local.log_path(0, 0).to_owned();
+    local.copy_logs_to(to.path());
+    drop(local);
+    let copy = fs::read_to_string(to.path().join(log.file_name().unwrap())).unwrap();
+    assert!(copy.contains("Server is ready"), "{copy}");
+    assert!(!log.exists());
+}
+
+#[test]
 fn a_server_that_ends_is_reported_with_its_last_words() {
     let folder = Folder::new("croupier-broken").unwrap();
     let binary = folder.path().join("nats-server");
