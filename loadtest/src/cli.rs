@@ -1,10 +1,12 @@
 //! The command line: what may be asked for, and what to say about the rest; each command has a file below.
 
+mod compare;
 mod doctor;
 mod error;
 mod help;
 mod nearest;
 mod run;
+mod show;
 mod top;
 
 use std::ffi::OsString;
@@ -14,9 +16,11 @@ use lexopt::{Arg, Parser, ValueExt};
 pub(crate) use self::error::{UsageError, unknown_word};
 pub(crate) use self::help::{OptionRow, help};
 pub(crate) use self::nearest::{nearest, option_name};
+use crate::compare::CompareOptions;
 use crate::config_command::{self, ConfigCommand};
 use crate::doctor::DoctorOptions;
 use crate::options::{CallsOptions, RegistryOptions, RunOptions};
+use crate::show::ShowOptions;
 use crate::top::TopOptions;
 
 /// What the command line asks for.
@@ -30,6 +34,8 @@ pub(crate) enum Command {
     Config(ConfigCommand),
     Top(TopOptions),
     Doctor(DoctorOptions),
+    Show(ShowOptions),
+    Compare(CompareOptions),
     /// What this program starts itself as, for a process of a scenario; people have no use for it.
     Worker(WorkerOf),
 }
@@ -56,7 +62,7 @@ impl WorkerOf {
     }
 }
 
-const COMMANDS: &str = "run, check, config, top, doctor";
+const COMMANDS: &str = "run, show, compare, check, config, top, doctor";
 
 /// Reads the arguments, without the program's name.
 pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, UsageError> {
@@ -68,6 +74,8 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
         Some(Arg::Value(word)) if word == "check" => config_command::parse_check(&mut parser),
         Some(Arg::Value(word)) if word == "top" => top::parse(&mut parser),
         Some(Arg::Value(word)) if word == "doctor" => doctor::parse(&mut parser),
+        Some(Arg::Value(word)) if word == "show" => show::parse(&mut parser),
+        Some(Arg::Value(word)) if word == "compare" => compare::parse(&mut parser),
         Some(Arg::Value(word)) if word == WORKER_COMMAND => parse_worker(&mut parser),
         Some(Arg::Value(word)) => Err(unknown_word("command", &word, COMMANDS)),
         Some(argument) => match option_name(&argument)? {
@@ -136,7 +144,7 @@ pub(crate) mod tests {
 
     #[test]
     fn unknown_words_are_told_the_known_ones() {
-        assert!(complaint("walk").contains("known: run, check, config"));
+        assert!(complaint("walk").contains("known: run, show, compare, check"));
         assert!(complaint("run pubsubs").contains("known: pubsub"));
         assert!(complaint("run registry calls").contains("known: pubsub, fanout, reqrep, registry, calls"));
         assert!(complaint("run pubsub pubsub").contains("known: pubsub"));
@@ -162,7 +170,7 @@ pub(crate) mod tests {
             ("doctor --once", "no option of doctor"),
             ("doctor a b", "one file"),
             ("run --once", "no option of run"),
-            ("tip", "run, check, config, top, doctor"),
+            ("tip", "run, show, compare, check, config, top, doctor"),
         ] {
             assert!(complaint(line).contains(part), "{line}: {}", complaint(line));
         }

@@ -12,7 +12,7 @@ use crate::report::{
     ArgumentsReport, ClusterReport, ConnectionsReport, CountsReport, CpuReport, LatencyReport, Percentiles,
     RateReport, Report, SCHEMA, command_line, rounded,
 };
-use crate::results::SeriesReport;
+use crate::results::{Histograms, SeriesReport};
 use crate::roles::Pattern;
 use crate::surroundings::Surroundings;
 use crate::verdict::{Circumstances, Evidence};
@@ -97,6 +97,12 @@ impl Findings<'_> {
             faults: account.map(|account| account.reports).unwrap_or_default(),
             arguments: self.arguments(),
             surroundings,
+            histograms: Histograms(vec![
+                ("e2e", recorder.e2e()),
+                ("lag", recorder.lag),
+                ("wire", recorder.wire),
+                ("service", recorder.service),
+            ]),
         }
     }
 

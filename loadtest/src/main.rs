@@ -6,6 +6,7 @@ mod checker;
 mod cli;
 mod clock;
 mod closed_loop;
+mod compare;
 mod config_command;
 mod connect_check;
 mod console;
@@ -32,9 +33,12 @@ mod report;
 mod reqrep;
 mod results;
 mod roles;
+mod run;
 mod scenario;
 mod schedule;
 mod series;
+mod show;
+mod slo;
 mod sparse;
 mod steps;
 mod summary;
@@ -47,44 +51,26 @@ mod worker;
 use std::fmt::Display;
 use std::process::ExitCode;
 
-use serde::Serialize;
-
 use cli::{Command, WorkerOf};
 use console::Console;
-use interrupt::Interrupt;
-use json::JsonOutput;
-use options::JsonTarget;
 use scenario::RunError;
-use summary::Summary;
-use verdict::{Status, Verdict};
 
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 const CONFIGURATION: u8 = 78;
 const INVALID: u8 = 97;
+const REGRESSION: u8 = 98;
+const MISSED: u8 = 99;
 
 fn main() -> ExitCode {
     match cli::parse(std::env::args_os().skip(1)) {
         Ok(Command::Help) => Console::Stdout.write(cli::help()),
         Ok(Command::Version) => Console::Stdout.line(concat!("croupier ", env!("CARGO_PKG_VERSION"))),
-        Ok(Command::Run(options)) => {
-            return run(options.output.json.as_ref(), |console, interrupt| {
-                let report = scenario::run(&options, console, interrupt)?;
-                Ok((Summary(&report).to_string(), report.verdict.clone(), report))
-            });
-        }
-        Ok(Command::RunRegistry(options)) => {
-            return run(options.output.json.as_ref(), |console, interrupt| {
-                let report = registry::run(&options, console, interrupt)?;
-                Ok((report.to_string(), report.verdict.clone(), report))
-            });
-        }
-        Ok(Command::RunCalls(options)) => {
-            return run(options.output.json.as_ref(), |console, interrupt| {
-                let report = calls::run(&options, console, interrupt)?;
-                Ok((report.to_string(), report.verdict.clone(), report))
-            });
-        }
+        Ok(Command::Run(mut options)) => return run::run(&mut options, scenario::run),
+        Ok(Command::RunRegistry(mut options)) => return run::run(&mut options, registry::run),
+        Ok(Command::RunCalls(mut options)) => return run::run(&mut options, calls::run),
+        Ok(Command::Compare(options)) => return compare::run(&options),
+        Ok(Command::Show(options)) => return show::run(&options),
         Ok(Command::Config(command)) => return config_command::run(&command),
         Ok(Command::Top(options)) => {
             if let Err(error) = top::run(&options) {
@@ -99,47 +85,6 @@ fn main() -> ExitCode {
         Err(error) => return fail(USAGE, format_args!("{error}\nsee croupier --help")),
     }
     ExitCode::SUCCESS
-}
-
-/// Runs a scenario, which gives its report for people, its verdict, and its report for programs.
-fn run<R: Serialize>(
-    json: Option<&JsonTarget>,
-    scenario: impl FnOnce(Console, &Interrupt) -> Result<(String, Verdict, R), RunError>,
-) -> ExitCode {
-    let interrupt = match Interrupt::install() {
-        Ok(interrupt) => interrupt,
-        Err(error) => return fail(FAILED, format_args!("signal handlers cannot be installed: {error}")),
-    };
-    let console = match json {
-        Some(JsonTarget::Stdout) => Console::Stderr,
-        _ => Console::Stdout,
-    };
-    // Before the run: a report that cannot be written is better known before a minute has passed.
-    let json = match json.map(JsonOutput::open).transpose() {
-        Ok(json) => json,
-        Err(error) => return fail(CONFIGURATION, error),
-    };
-    let (summary, verdict, report) = match scenario(console, &interrupt) {
-        Ok(outcome) => outcome,
-        Err(error) => {
-            let code = fail(exit_code(&error), &error);
-            if is_of_the_machine(&error) {
-                doctor::after_failure();
-            }
-            return code;
-        }
-    };
-    console.write(summary);
-    if let Some(Err(error)) = json.map(|json| json.write(&report)) {
-        return fail(FAILED, error);
-    }
-    if let Some(signal) = interrupt.signal() {
-        return ExitCode::from(interrupt::exit_code(signal));
-    }
-    match verdict.status {
-        Status::Valid | Status::Degraded => ExitCode::SUCCESS,
-        Status::Invalid => ExitCode::from(INVALID),
-    }
 }
 
 fn exit_code(error: &RunError) -> u8 {

@@ -19,6 +19,7 @@ use crate::fault::{Act, Fault};
 use crate::keys::KeyChoice;
 use crate::payload::{HEAD_BYTES, PAYLOAD_BYTES_MAX};
 use crate::quantity::{QuantityError, Rate, Size, parse_count, parse_duration};
+use crate::slo::Measures;
 
 /// The option that is at fault, what was given, and why it is refused.
 pub(crate) type AtFault = (&'static str, String, QuantityError);
@@ -35,6 +36,9 @@ pub(crate) trait Options {
     fn set(&mut self, option: &str, given: &str) -> Result<(), QuantityError>;
 
     fn output_mut(&mut self) -> &mut OutputOptions;
+
+    /// What goals can be about.
+    fn measures(&self) -> &'static Measures;
 
     /// Looks at all of them together.
     fn complete(&mut self) -> Result<(), AtFault>;

@@ -39,6 +39,8 @@ pub(crate) enum QuantityError {
     NoSuchNode { given: String, first: String, last: String },
     #[error(transparent)]
     Fault(#[from] FaultError),
+    #[error("{0}")]
+    NotASlo(#[from] crate::slo::SloError),
     #[error("{reason}")]
     NotTogether { reason: String },
     #[error("the range is empty: {smallest} is above {largest}")]
@@ -140,6 +142,16 @@ pub(crate) fn parse_duration(
     Ok(duration)
 }
 
+/// Reads `5%` or `2.5 %`, as a part of one: from 0 to 10.
+pub(crate) fn parse_percent(text: &str) -> Result<f64, QuantityError> {
+    let number = text.strip_suffix('%').map(str::trim_end);
+    let number = number.ok_or(QuantityError::NotANumber { example: "5%" })?;
+    let millionths = scaled_to_millionths(number, "5%")?;
+    let millionths = within(millionths, 0..=1_000 * MILLION)
+        .map_err(|_| QuantityError::OutOfRange { least: "0%".to_owned(), most: "1000%".to_owned() })?;
+    Ok(millionths as f64 / MILLION as f64 / 100.0)
+}
+
 /// Reads a whole number, with `k` and `M` for thousands and millions, within `allowed`.
 pub(crate) fn parse_count(text: &str, allowed: RangeInclusive<u64>) -> Result<u64, QuantityError> {
     let (number, unit) = split_unit(text);
@@ -205,6 +217,16 @@ mod tests {
             [("1", 1), ("20000", 20_000), ("20k", 20_000), ("2.5k", 2_500), ("1M", 1_000_000)]
         {
             assert_eq!(Rate::parse(text).map(Rate::per_second), Ok(per_second), "{text}");
+        }
+    }
+
+    #[test]
+    fn percents_are_parts_of_one() {
+        for (text, part) in [("5%", 0.05), ("2.5 %", 0.025), ("0%", 0.0), ("1000%", 10.0)] {
+            assert_eq!(parse_percent(text), Ok(part), "{text}");
+        }
+        for text in ["5", "%", "-5%", "1001%", "five%", ""] {
+            assert!(parse_percent(text).is_err(), "{text:?} was accepted");
         }
     }
 

@@ -1,13 +1,15 @@
 //! The report of a run, as JSON of schema 1.
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::fault::FaultReport;
 use crate::recorder::Counts;
 use crate::reqrep::RequestFates;
-use crate::results::SeriesReport;
+use crate::results::{Histograms, RunReport, SeriesReport};
+use crate::slo::Measures;
 use crate::steps::StepReport;
+use crate::summary::Summary;
 use crate::surroundings::Surroundings;
 use crate::verdict::Verdict;
 
@@ -15,7 +17,7 @@ use crate::verdict::Verdict;
 pub(crate) const SCHEMA: u32 = 1;
 
 /// Everything that is known about a run when it has ended.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, schemars::JsonSchema)]
 pub(crate) struct Report {
     pub(crate) schema: u32,
     pub(crate) scenario: &'static str,
@@ -44,10 +46,32 @@ pub(crate) struct Report {
     pub(crate) faults: Vec<FaultReport>,
     pub(crate) arguments: ArgumentsReport,
     pub(crate) surroundings: Surroundings,
+    #[serde(skip)]
+    pub(crate) histograms: Histograms,
+}
+
+/// What a goal of a pubsub, fanout or reqrep run can be about.
+pub(crate) const MEASURES: Measures = Measures {
+    latencies: &["e2e", "lag", "wire", "service"],
+    counts: &["lost", "duplicate", "reordered", "corrupt", "sent", "delivered"],
+};
+
+impl RunReport for Report {
+    fn verdict(&self) -> &Verdict {
+        &self.verdict
+    }
+
+    fn summary(&self) -> String {
+        Summary(self).to_string()
+    }
+
+    fn histograms(&self) -> &Histograms {
+        &self.histograms
+    }
 }
 
 /// How many messages of a phase had which fate; one that is to arrive several times counts as often.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, schemars::JsonSchema)]
 pub(crate) struct CountsReport {
     pub(crate) sent: u64,
     /// Distinct messages that arrived intact; requests that were answered.
@@ -59,7 +83,7 @@ pub(crate) struct CountsReport {
 }
 
 /// Messages or requests a second, each counted once.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, schemars::JsonSchema)]
 pub(crate) struct RateReport {
     /// Of a ramp the mean; 0 in a closed loop, which asks for none.
     pub(crate) asked: u64,
@@ -73,7 +97,7 @@ pub(crate) struct RateReport {
 }
 
 /// The latencies of the measured phase, in microseconds.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, schemars::JsonSchema)]
 pub(crate) struct LatencyReport {
     /// From the intended send to the delivery; of a request, to its answer. In a closed loop the intended
     /// send is the actual one.
@@ -88,7 +112,7 @@ pub(crate) struct LatencyReport {
 }
 
 /// Points of a distribution, in microseconds with one decimal.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct Percentiles {
     pub(crate) p50: f64,
     pub(crate) p90: f64,
@@ -100,14 +124,14 @@ pub(crate) struct Percentiles {
 }
 
 /// Processor time, user and system together.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct CpuReport {
     pub(crate) client: f64,
     pub(crate) servers: f64,
 }
 
 /// A cluster's part of the measured phase.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct ClusterReport {
     pub(crate) name: String,
     /// Of the delivered messages, from 0 to 1.
@@ -118,7 +142,7 @@ pub(crate) struct ClusterReport {
 }
 
 /// What went wrong on the connections and shards, over the whole run.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, schemars::JsonSchema)]
 pub(crate) struct ConnectionsReport {
     /// Accepted connections that ended.
     pub(crate) disconnects: u64,
@@ -133,7 +157,7 @@ pub(crate) struct ConnectionsReport {
 }
 
 /// What was asked for, defaults included.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, schemars::JsonSchema)]
 pub(crate) struct ArgumentsReport {
     pub(crate) command_line: Vec<String>,
     /// Whether messages were sent at their times, or when one before them had arrived: open or closed.
@@ -261,6 +285,12 @@ pub(crate) mod tests {
         assert_eq!(rounded(0.33333, 4), 0.3333);
     }
 
+    fn sample_histograms() -> Histograms {
+        let mut values = crate::recorder::histogram();
+        (1..=1_000_u64).for_each(|micros| values.saturating_record(micros * 1_000));
+        Histograms(["e2e", "lag", "wire"].map(|name| (name, values.clone())).into())
+    }
+
     /// A report of round numbers.
     pub(crate) fn sample() -> Report {
         let counts = Counts { sent: 200_000, delivered: 200_000, ..Counts::default() };
@@ -316,6 +346,7 @@ pub(crate) mod tests {
                 seed: 42,
             },
             surroundings: Surroundings::before_run(),
+            histograms: sample_histograms(),
         }
     }
 }

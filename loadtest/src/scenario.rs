@@ -94,6 +94,9 @@ pub(crate) fn run(options: &RunOptions, console: Console, interrupt: &Interrupt)
 
     // The servers outlive the node: a node that drains still needs them.
     let mut servers = LocalCluster::start(options.clusters)?;
+    if let Some(folder) = &options.output.folder {
+        servers.copy_logs_to(folder);
+    }
     surroundings.nats_server = Some(servers.server_version().to_owned());
     console.line(format_args!("servers     {} x nats-server {}", options.clusters, servers.server_version()));
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::pace::{Pace, Ramp};
 use crate::quantity::Rate;
+use crate::recorder::Window;
 
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
@@ -150,6 +151,13 @@ impl Schedule {
     /// The steps of a ramp; none otherwise.
     pub(crate) fn steps(&self) -> &[Step] {
         &self.steps
+    }
+
+    /// How the time of the run is divided.
+    pub(crate) fn window(&self) -> Window {
+        let (from_nanos, until_nanos) = (self.measured_from_nanos(), self.end_nanos());
+        let quarter = (until_nanos - from_nanos) / 4;
+        Window { from_nanos, early_until_nanos: from_nanos + quarter, until_nanos }
     }
 
     /// The part of `shard`, one of `shards`.

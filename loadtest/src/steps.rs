@@ -35,7 +35,7 @@ pub(crate) struct StepFigures {
 }
 
 /// A step of a ramp, as it is reported.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, schemars::JsonSchema)]
 pub(crate) struct StepReport {
     /// Seconds after the start of the measured phase.
     pub(crate) from_s: f64,

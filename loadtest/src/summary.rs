@@ -5,7 +5,7 @@ use std::fmt;
 use crate::quantity::grouped;
 use crate::report::{CpuReport, Percentiles, Report};
 use crate::steps::StepReport;
-use crate::verdict::{Status, Verdict};
+use crate::verdict::Verdict;
 
 /// Displays a [`Report`] in a screenful, without escape codes.
 pub(crate) struct Summary<'a>(pub(crate) &'a Report);
@@ -114,12 +114,7 @@ pub(crate) fn latency_lines(f: &mut fmt::Formatter<'_>, rows: &[(&str, Percentil
 
 /// The status and every reason for it.
 pub(crate) fn verdict_lines(f: &mut fmt::Formatter<'_>, verdict: &Verdict) -> fmt::Result {
-    let status = match verdict.status {
-        Status::Valid => "VALID",
-        Status::Degraded => "DEGRADED",
-        Status::Invalid => "INVALID",
-    };
-    writeln!(f, "verdict     {status}")?;
+    writeln!(f, "verdict     {}", verdict.status.word())?;
     for reason in &verdict.reasons {
         writeln!(f, "  - {reason}")?;
     }

@@ -9,7 +9,7 @@ use crate::report::rounded;
 
 /// The machine, its state around the run, and the versions of what ran. What the machine does not tell
 /// is `null` in the report.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, schemars::JsonSchema)]
 pub(crate) struct Surroundings {
     pub(crate) cores: usize,
     pub(crate) processor: Option<String>,

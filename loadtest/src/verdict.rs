@@ -1,12 +1,14 @@
 //! Whether the figures of a run may be believed, and why not.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::fault::Excused;
 use crate::recorder::Counts;
 
 /// How far a run's figures carry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "UPPERCASE")]
 pub(crate) enum Status {
     /// The figures say what they seem to say.
@@ -18,7 +20,7 @@ pub(crate) enum Status {
 }
 
 /// The status with its reasons, the gravest first; none for a valid run.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct Verdict {
     pub(crate) status: Status,
     pub(crate) reasons: Vec<String>,
@@ -81,6 +83,17 @@ const SETTLED_DIFFERENCE_NANOS: u64 = 100_000;
 const STEAL_SHARE_MAX: f64 = 0.02;
 const OTHERS_SHARE_MAX: f64 = 0.05;
 const PRESSURE_BEFORE_PERCENT_MAX: f64 = 20.0;
+
+impl Status {
+    /// As it is written everywhere.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Valid => "VALID",
+            Self::Degraded => "DEGRADED",
+            Self::Invalid => "INVALID",
+        }
+    }
+}
 
 impl Verdict {
     /// Invalid with a reason that makes a run so, degraded with one that makes it so, valid without any.

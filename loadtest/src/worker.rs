@@ -87,10 +87,7 @@ const SUBSCRIBE_LANES: usize = 32;
 impl Assignment {
     /// The measured phase, on the run's clock.
     pub(crate) fn window(&self) -> Window {
-        let from_nanos = self.schedule.measured_from_nanos();
-        let until_nanos = self.schedule.end_nanos();
-        let quarter = (until_nanos - from_nanos) / 4;
-        Window { from_nanos, early_until_nanos: from_nanos + quarter, until_nanos }
+        self.schedule.window()
     }
 
     /// An empty recorder of what this run needs to know.

@@ -33,7 +33,7 @@ fn a_wrong_command_line_is_exit_code_2_with_the_nearest_right_option() {
     check_usage(&["run", "--size", "47"], "48");
     check_usage(&["run", "--rate"], "--rate");
     check_usage(&["run", "--duration", "10"], "unit");
-    check_usage(&["walk"], "known: run, check, config, top, doctor");
+    check_usage(&["walk"], "known: run, show, compare, check, config, top, doctor");
     check_usage(&["run", "nonsense"], "known: pubsub, fanout, reqrep, registry, calls");
     check_usage(&["run", "registry", "--topics", "5"], "no option of registry");
     check_usage(&["run", "registry", "--fault", "3s kill n9"], "n1 to n3");
@@ -48,6 +48,19 @@ fn the_schema_for_editors_is_the_one_in_the_repository() {
     let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../runtime/node.schema.json");
     let written = fs::read_to_string(&file).expect("runtime/node.schema.json is readable");
     assert!(String::from_utf8_lossy(&output.stdout) == written, "{} is not current", file.display());
+}
+
+#[test]
+fn the_schema_of_a_report_is_the_one_in_the_repository() {
+    let output = croupier(&["show", "--schema"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("run.schema.json");
+    let written = fs::read_to_string(&file).unwrap_or_default();
+    assert!(
+        String::from_utf8_lossy(&output.stdout) == written,
+        "{} is not current; write it with `croupier show --schema`",
+        file.display()
+    );
 }
 
 #[test]

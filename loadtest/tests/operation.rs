@@ -123,7 +123,19 @@ fn check_advice(prepare: impl Fn(&mut Command), program: &PathBuf, subject: &str
     for part in parts {
         assert!(shown.contains(part), "{part}:\n{shown}");
     }
-    let start = run(&["run", "--duration", "1s", "--warmup", "0s", "--shards", "1", "--clusters", "1"]);
+    let start = run(&[
+        "run",
+        "--duration",
+        "1s",
+        "--warmup",
+        "0s",
+        "--shards",
+        "1",
+        "--clusters",
+        "1",
+        "--out",
+        "none",
+    ]);
     let told = text(&start.stderr);
     assert_eq!(start.status.code(), Some(78), "{start:?}");
     assert!(told.contains("croupier doctor says:") && !told.contains("panicked"), "{told}");

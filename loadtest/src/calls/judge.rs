@@ -20,7 +20,7 @@ pub(crate) struct Outage {
 }
 
 /// The calls of one phase, by how they ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub(crate) struct CallCounts {
     pub(crate) calls: u64,
     pub(crate) answered: u64,

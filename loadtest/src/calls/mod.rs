@@ -16,10 +16,10 @@ use croupier::testing::LocalCluster;
 use croupier::{Node, RegistryConfig, Shard};
 use futures_lite::future::block_on;
 
-use self::caller::{Assignment, Caller};
+use self::caller::{Assignment, Call, Caller, End};
 use self::judge::{Judgement, Outage, Phase};
 use self::protocol::{CLUSTER, Counted, KIND, News, Order, Setup};
-pub(crate) use self::report::CallsReport;
+pub(crate) use self::report::{CallsReport, MEASURES};
 use self::report::{FaultReport, Findings};
 pub(crate) use self::worker::work;
 use crate::cli::WorkerOf;
@@ -31,8 +31,10 @@ use crate::interrupt::{Interrupt, Interruption};
 use crate::keys::{KeyChoice, Keys};
 use crate::options::CallsOptions;
 use crate::quantity::grouped;
+use crate::results::SeriesReport;
 use crate::scenario::RunError;
 use crate::schedule::Schedule;
+use crate::series::Series;
 use crate::surroundings::{self, Surroundings};
 use crate::traffic::{Traffic, mix};
 
@@ -85,6 +87,9 @@ pub(crate) fn run(
         options.seed,
     ));
     let mut servers = LocalCluster::start(options.clusters)?;
+    if let Some(folder) = &options.output.folder {
+        servers.copy_logs_to(folder);
+    }
     let pids = (0..options.clusters).map(|cluster| servers.pid(cluster, 0)).collect::<Result<Vec<_>, _>>()?;
     let pids: Vec<u32> = pids.into_iter().flatten().collect();
     surroundings.nats_server = Some(servers.server_version().to_owned());
@@ -186,6 +191,7 @@ pub(crate) fn run(
     };
     let known: Vec<Outage> = outages.iter().map(|(_, seen)| seen.outage).collect();
     let judgement = Judgement::of(&calls, &executions, &known, phase);
+    let series = series_of(&calls, &schedule, start_nanos);
     let part = caller.assignment().schedule.of_shard(0, 1);
     surroundings.pressure_after_percent = surroundings::pressure_percent();
     Ok(Findings {
@@ -197,6 +203,7 @@ pub(crate) fn run(
         interruption: interrupted.map(|interruption| interruption.reason(schedule.measured_from_nanos())),
         measured_from_nanos,
         judgement,
+        series: SeriesReport::of(&series, schedule.measured_from_nanos(), Vec::new()),
         counted,
         disconnects,
         faults: outages
@@ -207,6 +214,19 @@ pub(crate) fn run(
         surroundings,
     }
     .report())
+}
+
+/// The calls in intervals: those that were made as sent, those that were answered as delivered.
+fn series_of(calls: &[Call], schedule: &Schedule, start_nanos: u64) -> Series {
+    let mut series = Series::new(schedule.window(), 0);
+    for call in calls {
+        let due = call.intended_nanos.saturating_sub(start_nanos);
+        series.sent(1, due);
+        if matches!(call.end, End::Answered { .. }) {
+            series.delivered(due, call.ended_nanos.saturating_sub(start_nanos), 0);
+        }
+    }
+    series
 }
 
 fn start_caller(servers: &LocalCluster) -> Result<Node, RunError> {

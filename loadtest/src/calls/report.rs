@@ -13,12 +13,14 @@ use crate::options::CallsOptions;
 use crate::quantity::grouped;
 use crate::recorder::histogram;
 use crate::report::{CpuReport, Percentiles, SCHEMA, command_line, rounded};
+use crate::results::{Histograms, RunReport, SeriesReport};
+use crate::slo::Measures;
 use crate::summary::{latency_lines, verdict_lines};
 use crate::surroundings::Surroundings;
 use crate::verdict::{Circumstances, Verdict};
 
 /// Everything that is known about a run when it has ended.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, schemars::JsonSchema)]
 pub(crate) struct CallsReport {
     pub(crate) schema: u32,
     pub(crate) scenario: &'static str,
@@ -38,12 +40,49 @@ pub(crate) struct CallsReport {
     disconnects: u64,
     cpu_s: CpuReport,
     cpu_us_per_call: CpuReport,
+    /// Of calls: made as sent, answered as delivered, not answered as lost.
+    series: SeriesReport,
     arguments: ArgumentsReport,
     surroundings: Surroundings,
+    #[serde(skip)]
+    histograms: Histograms,
+}
+
+/// What a goal of a calls run can be about.
+pub(crate) const MEASURES: Measures = Measures {
+    latencies: &["e2e", "service", "lag", "failed"],
+    counts: &[
+        "timeout",
+        "in_doubt",
+        "no_service",
+        "no_responders",
+        "disconnected",
+        "executed_twice",
+        "never_ended",
+        "overdue",
+        "corrupt",
+        "unexplained",
+        "calls",
+        "answered",
+    ],
+};
+
+impl RunReport for CallsReport {
+    fn verdict(&self) -> &Verdict {
+        &self.verdict
+    }
+
+    fn summary(&self) -> String {
+        self.to_string()
+    }
+
+    fn histograms(&self) -> &Histograms {
+        &self.histograms
+    }
 }
 
 /// Calls a second.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, schemars::JsonSchema)]
 struct RateReport {
     asked: u64,
     achieved: f64,
@@ -51,7 +90,7 @@ struct RateReport {
 }
 
 /// In microseconds.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, schemars::JsonSchema)]
 struct LatencyReport {
     /// From the intended time of a call to its answer.
     e2e: Percentiles,
@@ -68,7 +107,7 @@ struct LatencyReport {
 }
 
 /// What the instances did beside answering; a life that was killed has not told.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, schemars::JsonSchema)]
 struct WorkersReport {
     added: u64,
     removed: u64,
@@ -77,7 +116,7 @@ struct WorkersReport {
 }
 
 /// What a fault did.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, schemars::JsonSchema)]
 pub(super) struct FaultReport {
     fault: String,
     /// Seconds from the start of the measured phase.
@@ -91,9 +130,11 @@ pub(super) struct FaultReport {
     detect_us: Option<f64>,
     /// From the restart, or the end of standing still, until the caller saw one again.
     back_us: Option<f64>,
+    /// When the caller saw one again, in seconds from the start of the measured phase.
+    back_at_s: Option<f64>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, schemars::JsonSchema)]
 struct ArgumentsReport {
     command_line: Vec<String>,
     rate: u64,
@@ -122,6 +163,7 @@ pub(super) struct Findings<'a> {
     pub(super) interruption: Option<String>,
     pub(super) measured_from_nanos: u64,
     pub(super) judgement: Judgement,
+    pub(super) series: SeriesReport,
     pub(super) counted: Counted,
     pub(super) disconnects: u64,
     pub(super) faults: Vec<FaultReport>,
@@ -134,16 +176,18 @@ impl FaultReport {
     pub(super) fn of(fault: &Fault, seen: &Seen, measured_from_nanos: u64) -> Self {
         let outage = &seen.outage;
         let micros = |nanos: u64| rounded(nanos as f64 / 1_000.0, 1);
+        let since_start = |at: u64| rounded(at.saturating_sub(measured_from_nanos) as f64 / 1e9, 3);
         let detect_nanos = outage.detected_nanos.map(|at| at.saturating_sub(outage.signal_nanos));
         let back_nanos = seen.back_nanos.map(|at| at.saturating_sub(outage.revived_nanos));
         Self {
             fault: fault.name('w'),
-            at_s: rounded(outage.signal_nanos.saturating_sub(measured_from_nanos) as f64 / 1e9, 3),
+            at_s: since_start(outage.signal_nanos),
             process: node_name(outage.process),
             is_kill: fault.act == Act::Kill,
             detect_nanos,
             detect_us: detect_nanos.map(micros),
             back_us: back_nanos.map(micros),
+            back_at_s: seen.back_nanos.map(since_start),
         }
     }
 }
@@ -215,8 +259,15 @@ impl Findings<'_> {
                 servers: rounded(servers * each, 3),
             },
             arguments: self.arguments(),
+            series: self.series,
             surroundings: self.surroundings.with_cpu(&self.cpu),
             faults: self.faults,
+            histograms: Histograms(vec![
+                ("e2e", e2e),
+                ("service", self.judgement.service),
+                ("lag", self.judgement.lag),
+                ("failed", self.judgement.failed),
+            ]),
         }
     }
 

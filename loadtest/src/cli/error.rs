@@ -18,6 +18,8 @@ pub(crate) enum UsageError {
     OptionBeforeCommand { option: &'static str },
     #[error("{given:?} is no address of a node's admin server; write ip:port, as node.admin_listen has it")]
     BadAddress { given: String },
+    #[error("{what} is missing, as in `croupier {command} {example}`")]
+    Missing { what: &'static str, command: &'static str, example: &'static str },
     #[error("{option} {given}: {reason}")]
     BadValue { option: &'static str, given: String, reason: QuantityError },
     #[error("{0}")]

@@ -2,7 +2,7 @@
 
 use crate::config_command;
 use crate::options::{self, CallsOptions, OutputOptions, RegistryOptions, RunOptions};
-use crate::top;
+use crate::{compare, show, top};
 
 /// One option: its name, what it takes, and what it means.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +39,8 @@ const USAGE: &str = "\
 croupier: the load test of Croupier
 
 usage: croupier [run [pubsub|fanout|reqrep|registry|calls]] [options]
+       croupier show RUN | --schema
+       croupier compare A B [--fail-on-regression PERCENT]
        croupier check NODE.TOML [--set KEY=VALUE ..] [--connect]
        croupier config show [NODE.TOML] [--set KEY=VALUE ..] [--origin]
        croupier config schema
@@ -55,6 +57,12 @@ const SECTIONS: &[Section] = &[
     Section { head: "all of them", rows: options::COMMON_ROWS, words: &[] },
     Section { head: "", rows: OutputOptions::ROWS, words: &[] },
     Section { head: "", rows: ANSWERED_EVERYWHERE, words: &[] },
+    Section { head: "show: a run that has ended, again.", rows: show::ROWS, words: show::WORDS },
+    Section {
+        head: "compare: whether two sets of runs differ by more than chance.",
+        rows: &[],
+        words: compare::WORDS,
+    },
     Section { head: "a node's configuration", rows: config_command::ROWS, words: config_command::WORDS },
     Section {
         head: "top: what a running node is doing, from its admin server; q quits.",
@@ -76,7 +84,8 @@ target/nats-server/; if there is none, it is fetched with pip.
 exit codes
   0  the run is VALID or DEGRADED     2   the command line is wrong
   1  the run failed                   78  the configuration or the machine is not fit
-  97 the run is INVALID
+  97 the run is INVALID               98  it is worse than the baseline
+  99 a goal was missed
 ";
 
 /// Where the meanings begin, and the usual values, in columns.

@@ -56,7 +56,8 @@ fn options<O: Options>(mut options: O, given: Vec<Given>) -> Result<O, UsageErro
     for (row, value) in given {
         let option = row.name;
         if OutputOptions::knows(option) {
-            options.output_mut().set(option, value)?;
+            let measures = options.measures();
+            options.output_mut().set(option, value, measures)?;
             continue;
         }
         if !options.knows(option) {
@@ -66,6 +67,7 @@ fn options<O: Options>(mut options: O, given: Vec<Given>) -> Result<O, UsageErro
         let set = options.set(option, &given);
         set.map_err(|reason| UsageError::BadValue { option, given, reason })?;
     }
-    options.complete().map_err(|(option, given, reason)| UsageError::BadValue { option, given, reason })?;
+    let complete = options.output_mut().complete().and_then(|()| options.complete());
+    complete.map_err(|(option, given, reason)| UsageError::BadValue { option, given, reason })?;
     Ok(options)
 }

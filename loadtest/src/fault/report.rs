@@ -8,7 +8,7 @@ use super::ServerFault;
 use crate::quantity::grouped;
 
 /// One fault of a run. Seconds count from the start of the measured phase; milliseconds from the strike.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, schemars::JsonSchema)]
 pub(crate) struct FaultReport {
     /// As it was asked for, without its time.
     pub(crate) name: String,
@@ -40,7 +40,7 @@ pub(crate) struct FaultReport {
 }
 
 /// How another cluster fared from the strike until the struck one had recovered.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, schemars::JsonSchema)]
 pub(crate) struct OtherCluster {
     pub(crate) name: String,
     pub(crate) lost: u64,

@@ -111,6 +111,10 @@ impl Options for CallsOptions {
         &mut self.output
     }
 
+    fn measures(&self) -> &'static Measures {
+        &crate::calls::MEASURES
+    }
+
     fn complete(&mut self) -> Result<(), AtFault> {
         check_remembered(self.rate, self.warmup, self.duration)?;
         if self.workers < self.processes {

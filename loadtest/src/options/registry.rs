@@ -98,6 +98,10 @@ impl Options for RegistryOptions {
         &mut self.output
     }
 
+    fn measures(&self) -> &'static Measures {
+        &crate::registry::MEASURES
+    }
+
     fn complete(&mut self) -> Result<(), AtFault> {
         check_remembered(self.rate, self.warmup, self.duration)?;
         if self.processes > self.nodes {

@@ -246,6 +246,10 @@ impl Options for RunOptions {
         &mut self.output
     }
 
+    fn measures(&self) -> &'static Measures {
+        &crate::report::MEASURES
+    }
+
     fn complete(&mut self) -> Result<(), AtFault> {
         self.publishers = self.of_shards("--publishers", self.given.publishers)?;
         self.subscribers = match self.pattern {
@@ -291,7 +295,10 @@ mod tests {
             subscribers: 3,
             given: Given { has_rate: true, ..Given::default() },
             seed: 7,
-            output: OutputOptions { json: Some(JsonTarget::File("out.json".into())) },
+            output: OutputOptions {
+                json: Some(JsonTarget::File("out.json".into())),
+                ..OutputOptions::default()
+            },
             ..RunOptions::default()
         };
         assert_eq!(given, expected);

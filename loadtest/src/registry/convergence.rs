@@ -7,9 +7,10 @@ use super::plan::{Change, addition_of, change, removal_of, update_of};
 use super::protocol::Record;
 use crate::recorder::{histogram, medians, merge};
 use crate::schedule::Schedule;
+use crate::series::Series;
 
 /// The changes of one phase. Each is to be seen by every node but its own.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub(crate) struct ChangeCounts {
     pub(crate) changes: u64,
     pub(crate) adds: u64,
@@ -51,6 +52,8 @@ pub(crate) struct Convergence {
     pub(crate) last_made_nanos: u64,
     /// Changes of each node.
     pub(crate) made: Vec<u64>,
+    /// Made as sent, seen by the last node as delivered.
+    pub(crate) series: Series,
 }
 
 impl Convergence {
@@ -70,6 +73,7 @@ impl Convergence {
             unexplained: 0,
             last_made_nanos: 0,
             made: vec![0; nodes],
+            series: Series::new(schedule.window(), 0),
         };
         let (from, end) = (schedule.measured_from_nanos(), schedule.end_nanos());
         let early_until = from + (end - from) / 4;
@@ -101,14 +105,18 @@ impl Convergence {
                 let never_shown = others().filter(is_never_shown).count() as u64;
                 found.count(number as u64, due.is_warmup, *made, &seen, never_shown);
                 number += 1;
+                // A change that some node never saw has reached nobody last: it is told as missing.
+                let all: Option<Vec<u64>> = seen.into_iter().collect();
+                found.series.sent(1, due.offset_nanos);
+                if let Some(last) = all.as_ref().and_then(|all| all.iter().max()) {
+                    found.series.delivered(due.offset_nanos, last.saturating_sub(start_nanos), 0);
+                }
                 if due.is_warmup {
                     continue;
                 }
                 let intended = start_nanos + due.offset_nanos;
                 found.lag.saturating_record(made.saturating_sub(intended));
                 found.last_made_nanos = found.last_made_nanos.max(made.saturating_sub(start_nanos));
-                // A change that some node never saw has reached nobody last: it is told as missing.
-                let all: Option<Vec<u64>> = seen.into_iter().collect();
                 if let Some((first, last)) =
                     all.and_then(|all| Some((*all.iter().min()?, *all.iter().max()?)))
                 {

@@ -13,7 +13,7 @@ use crate::report::rounded;
 use crate::scenario::RunError;
 
 /// What a fault did.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, schemars::JsonSchema)]
 pub(crate) struct FaultReport {
     /// As it was asked for.
     pub(crate) fault: String,

@@ -16,8 +16,8 @@ use croupier::testing::LocalCluster;
 
 use self::convergence::Convergence;
 use self::protocol::{News, NodeSetup, Order, Record, Setup, Shown, Traffic};
-pub(crate) use self::report::RegistryReport;
 use self::report::{BytesReport, Findings, MemoryReport};
+pub(crate) use self::report::{MEASURES, RegistryReport};
 use self::shown::services_of_node;
 pub(crate) use self::worker::work;
 use crate::cli::WorkerOf;
@@ -77,6 +77,9 @@ pub(crate) fn run(
         options.faults.len(),
     ));
     let mut servers = LocalCluster::start(options.clusters)?;
+    if let Some(folder) = &options.output.folder {
+        servers.copy_logs_to(folder);
+    }
     let pids = (0..options.clusters).map(|cluster| servers.pid(cluster, 0)).collect::<Result<Vec<_>, _>>()?;
     let pids: Vec<u32> = pids.into_iter().flatten().collect();
     surroundings.nats_server = Some(servers.server_version().to_owned());

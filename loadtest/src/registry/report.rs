@@ -16,13 +16,15 @@ use crate::options::RegistryOptions;
 use crate::quantity::grouped;
 use crate::recorder::histogram;
 use crate::report::{CpuReport, Percentiles, SCHEMA, command_line, rounded};
+use crate::results::{Histograms, RunReport, SeriesReport};
 use crate::schedule::Schedule;
+use crate::slo::Measures;
 use crate::summary::{latency_lines, verdict_lines};
 use crate::surroundings::Surroundings;
 use crate::verdict::{Circumstances, Verdict};
 
 /// Everything that is known about a run when it has ended.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, schemars::JsonSchema)]
 pub(crate) struct RegistryReport {
     pub(crate) schema: u32,
     pub(crate) scenario: &'static str,
@@ -43,12 +45,36 @@ pub(crate) struct RegistryReport {
     cpu_s: CpuReport,
     /// The same for each change that one node saw of another.
     cpu_us_per_sighting: CpuReport,
+    /// Of changes: made as sent, seen by the last node as delivered.
+    series: SeriesReport,
     arguments: ArgumentsReport,
     surroundings: Surroundings,
+    #[serde(skip)]
+    histograms: Histograms,
+}
+
+/// What a goal of a registry run can be about.
+pub(crate) const MEASURES: Measures = Measures {
+    latencies: &["converge", "first", "wire", "lag"],
+    counts: &["missing", "never_shown", "impossible", "changes", "seen"],
+};
+
+impl RunReport for RegistryReport {
+    fn verdict(&self) -> &Verdict {
+        &self.verdict
+    }
+
+    fn summary(&self) -> String {
+        self.to_string()
+    }
+
+    fn histograms(&self) -> &Histograms {
+        &self.histograms
+    }
 }
 
 /// What the watches told beside each change once, over the whole run.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, schemars::JsonSchema)]
 struct SightingsReport {
     /// Seen only in what a later change of the same service made of them.
     superseded: u64,
@@ -57,7 +83,7 @@ struct SightingsReport {
 }
 
 /// Changes a second.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, schemars::JsonSchema)]
 struct RateReport {
     asked: u64,
     achieved: f64,
@@ -65,7 +91,7 @@ struct RateReport {
 }
 
 /// In microseconds.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, schemars::JsonSchema)]
 struct LatencyReport {
     /// From the intended time of a change until the last node had seen it.
     converge: Percentiles,
@@ -87,7 +113,7 @@ struct LatencyReport {
 }
 
 /// What the nodes sent each other.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, schemars::JsonSchema)]
 pub(crate) struct BytesReport {
     /// Less what heartbeats and digests take in the same time.
     per_change_and_receiver: f64,
@@ -102,7 +128,7 @@ pub(crate) struct BytesReport {
 }
 
 /// What services take in memory.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, schemars::JsonSchema)]
 pub(crate) struct MemoryReport {
     bytes_per_entry: f64,
     resident_bytes_before: u64,
@@ -113,7 +139,7 @@ pub(crate) struct MemoryReport {
 }
 
 /// Whether all nodes listed exactly what they had to.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, schemars::JsonSchema)]
 struct StateReport {
     agreed_after_the_changes: bool,
     agreed_after_the_faults: bool,
@@ -124,14 +150,14 @@ struct StateReport {
 }
 
 /// The links between the nodes in the measured phase.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, schemars::JsonSchema)]
 struct LinksReport {
     closed: u64,
     refused: u64,
     repairs: u64,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, schemars::JsonSchema)]
 struct ArgumentsReport {
     command_line: Vec<String>,
     rate: u64,
@@ -298,9 +324,16 @@ impl Findings<'_> {
                 client: rounded(client * each, 3),
                 servers: rounded(servers * each, 3),
             },
+            series: SeriesReport::of(&convergence.series, self.schedule.measured_from_nanos(), Vec::new()),
             arguments: self.arguments(),
             faults: self.faults,
             surroundings,
+            histograms: Histograms(vec![
+                ("converge", converge),
+                ("first", self.convergence.first),
+                ("wire", self.convergence.wire),
+                ("lag", self.convergence.lag),
+            ]),
         }
     }
 

@@ -1,13 +1,13 @@
 //! The series of a run as `run.json` has it.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::report::{Percentiles, rounded};
 use crate::series::Series;
 
 /// The run in intervals, the warm-up included. All messages are counted where they were intended, but for
 /// `arrived`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct SeriesReport {
     /// The length of an interval, in seconds; the last one may be shorter.
     pub(crate) interval_s: f64,
@@ -25,7 +25,7 @@ pub(crate) struct SeriesReport {
 }
 
 /// One interval of a run.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct IntervalReport {
     /// Where it begins, in seconds from the start of the warm-up.
     pub(crate) at_s: f64,

@@ -37,7 +37,8 @@ pub(crate) const GUARD: Duration = Duration::from_secs(120);
 
 pub(crate) fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_croupier"));
-    command.args(arguments).stdin(Stdio::null());
+    // Runs that leave a folder behind leave it where cargo keeps what tests leave behind.
+    command.args(arguments).stdin(Stdio::null()).current_dir(env!("CARGO_TARGET_TMPDIR"));
     command
 }
 

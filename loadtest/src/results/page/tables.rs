@@ -1,0 +1,251 @@
+//! The lower half of the page: balance, counts, and all that a reader may want to look up.
+
+use std::fmt::Write;
+
+use serde_json::{Map, Value};
+
+use super::escape::escaped;
+use super::facts::ALARMING;
+use super::{plain, section, whole};
+use crate::results::run_file::RunFile;
+
+/// More bars than this are no picture any more.
+const BARS_MAX: usize = 64;
+
+/// The order of the counts that people look for first.
+const COUNTS_FIRST: [&str; 6] = ["sent", "delivered", "lost", "duplicate", "reordered", "corrupt"];
+
+struct Bar {
+    name: String,
+    amount: f64,
+    /// The part of the whole that was to be expected, from 0 to 1.
+    expected: f64,
+}
+
+/// Who did how much of the work.
+pub(super) fn balance(run: &RunFile) -> String {
+    let topics: f64 = run.clusters.iter().map(|cluster| cluster.topics as f64).sum();
+    let clusters: Vec<Bar> = run
+        .clusters
+        .iter()
+        .map(|cluster| Bar {
+            name: cluster.name.clone(),
+            amount: cluster.delivered as f64,
+            expected: if topics > 0.0 {
+                cluster.topics as f64 / topics
+            } else {
+                1.0 / run.clusters.len() as f64
+            },
+        })
+        .collect();
+    let mut shards = Vec::new();
+    if let Some(series) = &run.series {
+        for (place, shard) in series.shards.iter().enumerate() {
+            let measured = series.intervals.iter().filter(|interval| !interval.is_warmup);
+            let amount: u64 = measured.filter_map(|interval| interval.delivered_by_shard.get(place)).sum();
+            let expected = 1.0 / series.shards.len() as f64;
+            shards.push(Bar { name: format!("shard {shard}"), amount: amount as f64, expected });
+        }
+    }
+    let mut content = String::new();
+    for (title, bars) in [("Clusters", clusters), ("Shards", shards)] {
+        if !bars.is_empty() {
+            let _ = write!(content, "<div><h3>{title}</h3>{}</div>", bars_of(&bars));
+        }
+    }
+    if content.is_empty() {
+        return content;
+    }
+    section(
+        "Balance",
+        "Messages of the measured phase that each one delivered. The upright line is the share to be expected: for a \
+         cluster that of its topics, for a shard an equal one.",
+        &format!("<div class=\"columns\">{content}</div>"),
+    )
+}
+
+fn bars_of(bars: &[Bar]) -> String {
+    let all: f64 = bars.iter().map(|bar| bar.amount).sum::<f64>().max(1.0);
+    // Room for the largest, so that small differences are seen.
+    let widest = bars.iter().map(|bar| (bar.amount / all).max(bar.expected)).fold(0.01, f64::max) * 1.08;
+    let mut text = String::from("<div class=\"bars\">");
+    for bar in bars.iter().take(BARS_MAX) {
+        let share = bar.amount / all;
+        let _ = write!(
+            text,
+            "<span>{}</span><span class=\"track\"><span class=\"even\" style=\"left:{:.2}%\"></span><span class=\"bar\" \
+             style=\"display:block;width:{:.2}%\"></span></span><span class=\"amount\">{:.1} % <small>{}</small></span>",
+            escaped(&bar.name),
+            bar.expected / widest * 100.0,
+            share / widest * 100.0,
+            share * 100.0,
+            whole(bar.amount)
+        );
+    }
+    text.push_str("</div>");
+    if bars.len() > BARS_MAX {
+        let _ = write!(text, "<p class=\"note\">and {} more</p>", bars.len() - BARS_MAX);
+    }
+    text
+}
+
+/// Every message by its fate, in the measured phase and in the warm-up.
+pub(super) fn counts(run: &RunFile) -> String {
+    let first = COUNTS_FIRST.iter().copied().filter(|key| run.counts.contains_key(*key));
+    let others = run.counts.keys().map(String::as_str).filter(|key| !COUNTS_FIRST.contains(key));
+    let rows: String = first
+        .chain(others)
+        .map(|key| {
+            let cell = |counts: &Map<String, Value>, name: &str| {
+                let count = counts.get(key).and_then(Value::as_f64);
+                let alarm = if ALARMING.contains(&key) && count.unwrap_or(0.0) > 0.0 { " alarm" } else { "" };
+                let text = count.map_or("\u{2013}".to_owned(), whole);
+                format!("<td class=\"n{alarm}\" data-name=\"{name}\">{text}</td>")
+            };
+            let measured = cell(&run.counts, "measured phase");
+            let warmup = cell(&run.warmup_counts, "warm-up");
+            format!("<tr><th scope=\"row\">{}</th>{measured}{warmup}</tr>", escaped(&words(key)))
+        })
+        .collect();
+    if rows.is_empty() {
+        return rows;
+    }
+    section(
+        "Counts",
+        "Every one is checked: who sent it, where it belongs, its place in the order, and its bytes.",
+        &format!(
+            "<table><thead><tr><th></th><th class=\"n\">measured phase</th><th class=\"n\">warm-up</th></tr></thead>\
+             <tbody>{rows}</tbody></table>"
+        ),
+    )
+}
+
+/// What only this scenario measures.
+pub(super) fn others(run: &RunFile) -> String {
+    let mut content = String::new();
+    let mut groups: Vec<(String, Map<String, Value>)> = Vec::new();
+    let mut cpu = Map::new();
+    if let Some(used) = run.cpu_s {
+        cpu.insert("client, in seconds".to_owned(), used.client.into());
+        cpu.insert("servers, in seconds".to_owned(), used.servers.into());
+    }
+    if let Some((unit, each)) = run.cpu_us_each() {
+        cpu.insert(format!("client, in us a {unit}"), each.client.into());
+        cpu.insert(format!("servers, in us a {unit}"), each.servers.into());
+    }
+    groups.push(("Processor time of the measured phase".to_owned(), cpu));
+    groups.push(("Rate".to_owned(), run.rate.clone()));
+    for (key, value) in &run.rest {
+        if let Value::Object(group) = value
+            && !key.starts_with("cpu_us_per_")
+        {
+            groups.push((capital(&words(key)), group.clone()));
+        }
+    }
+    for (title, group) in groups.iter().filter(|(_, group)| !group.is_empty()) {
+        let _ = write!(content, "<div><h3>{}</h3>{}</div>", escaped(title), list(group));
+    }
+    section("More figures", "", &format!("<div class=\"columns\">{content}</div>"))
+}
+
+/// Where it ran, and what it was told.
+pub(super) fn surroundings(run: &RunFile) -> String {
+    let mut arguments = run.arguments.clone();
+    arguments.remove("command_line");
+    let mut content = String::new();
+    for (title, group) in [("Surroundings", &run.surroundings), ("Arguments, defaults included", &arguments)]
+    {
+        if !group.is_empty() {
+            let _ = write!(content, "<div><h3>{title}</h3>{}</div>", list(group));
+        }
+    }
+    if content.is_empty() {
+        return content;
+    }
+    section("Surroundings and arguments", "", &format!("<div class=\"columns\">{content}</div>"))
+}
+
+/// The command, as a shell takes it.
+pub(super) fn reproduction(run: &RunFile) -> String {
+    let words = run.arguments.get("command_line").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let mut command = vec!["croupier".to_owned()];
+    command.extend(words.iter().filter_map(Value::as_str).map(for_shell));
+    let text = |key: &str| run.surroundings.get(key).and_then(Value::as_str);
+    let mut note =
+        "The seed makes topics, keys, sizes and their order the same again; the machine is yours.".to_owned();
+    if let Some(commit) = text("commit") {
+        let _ = write!(note, " Commit {commit}.");
+    }
+    if let Some(server) = text("nats_server") {
+        let _ = write!(note, " nats-server {server}.");
+    }
+    section("How to do it again", &note, &format!("<pre>{}</pre>", escaped(&command.join(" "))))
+}
+
+fn list(group: &Map<String, Value>) -> String {
+    let mut text = String::from("<dl>");
+    for (key, value) in group {
+        let _ = write!(text, "<dt>{}</dt><dd>{}</dd>", escaped(&words(key)), escaped(&told(value)));
+    }
+    text.push_str("</dl>");
+    text
+}
+
+fn told(value: &Value) -> String {
+    match value {
+        Value::Null => "unknown".to_owned(),
+        Value::Bool(true) => "yes".to_owned(),
+        Value::Bool(false) => "no".to_owned(),
+        Value::Number(number) => plain(number.as_f64().unwrap_or(f64::NAN)),
+        Value::String(text) => text.clone(),
+        Value::Array(all) if all.is_empty() => "none".to_owned(),
+        Value::Array(all) => all.iter().map(told).collect::<Vec<_>>().join(", "),
+        Value::Object(group) => group
+            .iter()
+            .map(|(key, value)| format!("{} {}", words(key), told(value)))
+            .collect::<Vec<_>>()
+            .join(", "),
+    }
+}
+
+/// `warmup_s` as people would say it.
+fn words(key: &str) -> String {
+    for (end, unit) in [("_s", "s"), ("_ms", "ms"), ("_us", "us"), ("_percent", "%")] {
+        if let Some(name) = key.strip_suffix(end) {
+            return format!("{}, {unit}", name.replace('_', " "));
+        }
+    }
+    key.replace('_', " ")
+}
+
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
+/// A word as it is, or in quotes where a shell would take it apart.
+fn for_shell(word: &str) -> String {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "-_=./:,+@%".contains(letter);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_survives_the_shell() {
+        for (word, expected) in [
+            ("--rate", "--rate"),
+            ("20k", "20k"),
+            ("", "''"),
+            ("3s kill c2/1", "'3s kill c2/1'"),
+            ("it's", "'it'\\''s'"),
+        ] {
+            assert_eq!(for_shell(word), expected);
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! The JSON Schema of `run.json`.
+
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, Schema};
+
+use super::document::Document;
+use crate::calls::CallsReport;
+use crate::registry::RegistryReport;
+use crate::report::{Report, SCHEMA};
+
+/// A run of one of the scenarios, which its key `scenario` tells.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+#[expect(dead_code, reason = "only its shape is wanted")]
+enum RunJson {
+    Pubsub(Document<'static, Report>),
+    Registry(Document<'static, RegistryReport>),
+    Calls(Document<'static, CallsReport>),
+}
+
+/// The schema as text, with a line end.
+pub(crate) fn schema_json() -> String {
+    let mut schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<RunJson>();
+    schema.insert("title".to_owned(), format!("run.json of croupier, schema {SCHEMA}").into());
+    written(&schema)
+}
+
+fn written(schema: &Schema) -> String {
+    format!("{:#}\n", schema.as_value())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::tests::sample;
+    use crate::results::document::Told;
+    use serde_json::Value;
+
+    /// Every key of the value is one that the schema knows; a check of names, not of types.
+    fn check_keys(value: &Value, known: &str, at: &str) {
+        if let Value::Object(object) = value {
+            for (key, value) in object {
+                assert!(known.contains(&format!("\"{key}\"")), "{at}.{key} is not in the schema");
+                check_keys(value, known, &format!("{at}.{key}"));
+            }
+        }
+    }
+
+    #[test]
+    fn the_schema_knows_every_key_of_a_report() {
+        let report = sample();
+        let document = Document { report: &report, told: Told::default() };
+        let value = serde_json::to_value(&document).expect("serialisable");
+        check_keys(&value, &schema_json(), "");
+    }
+}
