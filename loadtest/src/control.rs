@@ -1,8 +1,11 @@
 //! What the main thread and the shards of a run tell each other.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
+
+use crate::live::{Reporter, ShardNow, Shares};
+use crate::recorder::Recorder;
 
 /// Shared by the main thread, which decides, and the shards, which report.
 #[derive(Debug)]
@@ -13,6 +16,8 @@ pub(crate) struct Control {
     /// A bit for each cluster that a fault has struck.
     struck: AtomicU64,
     shards: Vec<ShardProgress>,
+    /// What the shards hand over to the live view, when there is one.
+    shares: Option<Arc<Shares>>,
 }
 
 /// One shard's counters, on cache lines of its own. Only that shard writes them, but for the credits.
@@ -43,7 +48,34 @@ impl Control {
             has_stopped: AtomicBool::new(false),
             struck: AtomicU64::new(0),
             shards: (0..shards).map(|_| ShardProgress::default()).collect(),
+            shares: None,
         }
+    }
+
+    /// Has the shards hand over what the live view shows.
+    pub(crate) fn watched(self) -> Self {
+        Self { shares: Some(Arc::new(Shares::new(self.shards.len()))), ..self }
+    }
+
+    /// What was handed over and not taken; none when nobody watches.
+    pub(crate) fn shares(&self) -> Option<&Shares> {
+        self.shares.as_deref()
+    }
+
+    /// Has a shard's recorder hand over what it sees, when somebody watches.
+    pub(crate) fn watch(&self, shard: usize, recorder: Recorder) -> Recorder {
+        let clusters = recorder.delivered_by_cluster.len();
+        let reporter = self.shares.as_ref().map(|shares| Reporter::new(shares, shard, clusters));
+        recorder.with_reporter(reporter)
+    }
+
+    /// What each shard has done so far.
+    pub(crate) fn shards_now(&self) -> Vec<ShardNow> {
+        let now = |shard: &ShardProgress| ShardNow {
+            sent: shard.sent.load(Ordering::Relaxed),
+            delivered: shard.delivered.load(Ordering::Relaxed),
+        };
+        self.shards.iter().map(now).collect()
     }
 
     /// Fixes the time of the first message; only the first call does.

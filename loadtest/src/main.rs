@@ -20,6 +20,7 @@ mod fleet;
 mod interrupt;
 mod json;
 mod keys;
+mod live;
 mod options;
 mod pace;
 mod pacer;

@@ -54,7 +54,7 @@ impl Receiver {
             run: assignment.run,
             is_closed: assignment.pace.is_closed(),
             cluster_of,
-            state: RefCell::new(State { checker, recorder: assignment.recorder() }),
+            state: RefCell::new(State { checker, recorder: control.watch(shard, assignment.recorder()) }),
         }
     }
 

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::checker::Arrival;
 use crate::fault::Ledger;
+use crate::live::Reporter;
 use crate::reqrep::RequestFates;
 use crate::series::Series;
 use crate::sparse;
@@ -63,6 +64,9 @@ pub(crate) struct Recorder {
     pub(crate) refused: u64,
     /// By cluster and due time; only in a run with faults.
     pub(crate) ledger: Option<Ledger>,
+    /// To the live view.
+    #[serde(skip)]
+    reporter: Option<Reporter>,
     window: Window,
 }
 
@@ -102,6 +106,12 @@ impl Counts {
     /// Whether all that was sent arrived, once, in order and intact.
     pub(crate) fn is_exact(&self) -> bool {
         self.sent == self.delivered && self.duplicate == 0 && self.reordered == 0 && self.corrupt == 0
+    }
+
+    /// Those of both.
+    fn and(mut self, other: &Self) -> Self {
+        self.add(other);
+        self
     }
 
     fn add(&mut self, other: &Self) {
@@ -144,8 +154,14 @@ impl Recorder {
             series: Series::new(window, clusters),
             refused: 0,
             ledger: None,
+            reporter: None,
             window,
         }
+    }
+
+    /// Hands over what it sees, when there is somebody to hand it to.
+    pub(crate) fn with_reporter(self, reporter: Option<Reporter>) -> Self {
+        Self { reporter, ..self }
     }
 
     /// Keeps also what a fault's cost is known from.
@@ -244,6 +260,11 @@ impl Recorder {
         let Delivery { arrival, cluster, intended_nanos, delivered_nanos, .. } = *delivery;
         if arrival != Arrival::Duplicate {
             self.series.delivered(intended_nanos, delivered_nanos, cluster);
+            if let Some(reporter) = &mut self.reporter {
+                let counts = || self.warmup.and(&self.measured);
+                let e2e_nanos = delivered_nanos.saturating_sub(intended_nanos);
+                reporter.delivered(cluster, e2e_nanos, delivered_nanos, counts);
+            }
         }
         if intended_nanos < self.window.from_nanos {
             self.warmup.arrived(arrival);

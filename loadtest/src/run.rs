@@ -7,6 +7,7 @@ use crate::compare::{CompareError, against_baseline};
 use crate::console::Console;
 use crate::interrupt::{self, Interrupt};
 use crate::json::JsonOutput;
+use crate::live::Screen;
 use crate::options::{JsonTarget, Options};
 use crate::results::{Document, RunFile, RunFolder, RunReport, Stamp, Told};
 use crate::scenario::RunError;
@@ -22,10 +23,6 @@ pub(crate) fn run<O: Options, R: RunReport>(
     let interrupt = match Interrupt::install() {
         Ok(interrupt) => interrupt,
         Err(error) => return fail(FAILED, format_args!("signal handlers cannot be installed: {error}")),
-    };
-    let console = match options.output_mut().json {
-        Some(JsonTarget::Stdout) => Console::Stderr,
-        _ => Console::Stdout,
     };
     // Before the run: a report that cannot be written is better known before a minute has passed.
     let json = match options.output_mut().json.as_ref().map(JsonOutput::open).transpose() {
@@ -45,7 +42,16 @@ pub(crate) fn run<O: Options, R: RunReport>(
     };
     options.output_mut().folder = folder.as_ref().map(|folder| folder.path().to_owned());
 
-    let report = match scenario(options, console, &interrupt) {
+    let is_json_alone = options.output_mut().json == Some(JsonTarget::Stdout);
+    let title = format!("croupier {} {name}", env!("CARGO_PKG_VERSION"));
+    let console = match options.output_mut().has_screen {
+        _ if is_json_alone => Console::Stderr,
+        true => Screen::open(title, interrupt.clone()).map_or(Console::Stdout, Console::Screen),
+        false => Console::Stdout,
+    };
+    let outcome = scenario(options, console, &interrupt);
+    console.close();
+    let report = match outcome {
         Ok(report) => report,
         Err(error) => {
             let code = fail(exit_code(&error), &error);

@@ -14,6 +14,7 @@ use crate::fault::{Injector, Journal, Witness, monotonic_of};
 use crate::findings::Findings;
 use crate::fleet::FleetError;
 use crate::interrupt::{Interrupt, Interruption};
+use crate::live::Watch;
 use crate::options::RunOptions;
 use crate::quantity::grouped;
 use crate::report::Report;
@@ -101,7 +102,8 @@ pub(crate) fn run(options: &RunOptions, console: Console, interrupt: &Interrupt)
     console.line(format_args!("servers     {} x nats-server {}", options.clusters, servers.server_version()));
 
     let assignment = assignment(options);
-    let control = Arc::new(Control::new(options.shards));
+    let control = Control::new(options.shards);
+    let control = Arc::new(if console.is_screen() { control.watched() } else { control });
     let journal = Journal::new(&assignment.clusters);
     let (hand_in, handed_in) = mpsc::channel();
     let node = {
@@ -131,6 +133,12 @@ pub(crate) fn run(options: &RunOptions, console: Console, interrupt: &Interrupt)
         handle: node.handle(),
         injector: Injector::new(options.faults.clone()),
         interrupted: None,
+        watch: Watch::new(
+            console,
+            options.shards,
+            assignment.clusters.iter().map(ToString::to_string).collect(),
+            options.pace.per_second().round() as u64,
+        ),
         shown: Shown::default(),
     };
     let cpu = course.run();
@@ -213,6 +221,7 @@ struct Course<'a> {
     injector: Injector,
     /// When a signal has ended the sending, and which.
     interrupted: Option<Interruption>,
+    watch: Watch,
     shown: Shown,
 }
 
@@ -347,6 +356,7 @@ impl Course<'_> {
         }
         self.heed_signal()?;
         self.strike()?;
+        self.watch.look(self.control, &self.assignment.schedule);
         self.show_progress();
         Ok(())
     }

@@ -164,7 +164,8 @@ fn interval_nanos(until_nanos: u64) -> u64 {
     until_nanos.div_ceil(SECOND_NANOS * INTERVALS_MAX) * SECOND_NANOS
 }
 
-fn interval_histogram() -> Histogram<u64> {
+/// An empty histogram of nanoseconds to two digits, of some 26 KB.
+pub(crate) fn interval_histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(LATENCY_NANOS_MIN, LATENCY_NANOS_MAX, SIGNIFICANT_DIGITS)
         .expect("the bounds are in order")
 }

@@ -27,6 +27,8 @@ pub(crate) struct OutputOptions {
     /// The run's own folder, once it is made.
     pub(crate) folder: Option<PathBuf>,
     pub(crate) slos: Vec<Slo>,
+    /// Whether a terminal shows the run while it goes on.
+    pub(crate) has_screen: bool,
     /// Runs that this one is compared with.
     pub(crate) baseline: Option<PathBuf>,
     /// From 0 to 1; exit code 98 when the run is worse than the baseline by more.
@@ -43,6 +45,7 @@ impl Default for OutputOptions {
             out: Some("results".into()),
             folder: None,
             slos: Vec::new(),
+            has_screen: true,
             baseline: None,
             fail_on_regression: None,
         }
@@ -64,6 +67,7 @@ impl OutputOptions {
             "'e2e.p99.9<2ms', 'lost=0', 'recovery<1s', 'rate>=19k'; exit code 99\nwhen it is missed; may be repeated",
             "",
         ),
+        OptionRow::new("--no-tui", "", "a line a second, as without a terminal", ""),
         OptionRow::new(
             "--baseline",
             "FOLDER",
@@ -104,6 +108,7 @@ impl OutputOptions {
                 });
                 self.slos.push(slo.map_err(|reason| UsageError::BadValue { option, given, reason })?);
             }
+            "--no-tui" => self.has_screen = false,
             "--baseline" => self.baseline = Some(given.into()),
             "--fail-on-regression" => {
                 let given = given.string()?;

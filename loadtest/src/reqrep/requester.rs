@@ -60,7 +60,7 @@ impl<'a> Requester<'a> {
             shard: shard.id(),
             timeout: assignment.timeout,
             under_way: Cell::new(0),
-            recorder: RefCell::new(assignment.recorder()),
+            recorder: RefCell::new(control.watch(shard.id(), assignment.recorder())),
         };
         Self {
             shard,

@@ -29,6 +29,7 @@ pub(crate) fn page(run: &RunFile) -> String {
     body.push_str(&curves::latencies(run));
     body.push_str(&timeline::charts(run));
     body.push_str(&faults::table(run));
+    body.push_str(&tables::ramp(run));
     body.push_str(&tables::balance(run));
     body.push_str(&tables::counts(run));
     body.push_str(&tables::others(run));

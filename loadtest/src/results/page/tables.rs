@@ -8,6 +8,7 @@ use super::escape::escaped;
 use super::facts::ALARMING;
 use super::{plain, section, whole};
 use crate::results::run_file::RunFile;
+use crate::slo::micros;
 
 /// More bars than this are no picture any more.
 const BARS_MAX: usize = 64;
@@ -87,6 +88,41 @@ fn bars_of(bars: &[Bar]) -> String {
         let _ = write!(text, "<p class=\"note\">and {} more</p>", bars.len() - BARS_MAX);
     }
     text
+}
+
+/// The steps of a ramp: what was asked for, what was sent, and how long it took.
+pub(super) fn ramp(run: &RunFile) -> String {
+    let steps = run.rest.get("steps").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let row = |step: &Value| {
+        let number = |key: &str| step[key].as_f64().map_or("\u{2013}".to_owned(), plain);
+        let time = |point: &str| step["e2e"][point].as_f64().map_or("\u{2013}".to_owned(), micros);
+        let lost = step["lost"].as_f64().unwrap_or(0.0);
+        format!(
+            "<tr><th scope=\"row\">{} to {} s</th><td class=\"n\">{}/s</td><td class=\"n\">{}/s</td>\
+             <td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n{}\">{}</td></tr>",
+            number("from_s"),
+            number("until_s"),
+            number("asked"),
+            number("achieved"),
+            time("p50"),
+            time("p99"),
+            if lost > 0.0 { " alarm" } else { "" },
+            whole(lost)
+        )
+    };
+    let rows: String = steps.iter().map(row).collect();
+    if rows.is_empty() {
+        return rows;
+    }
+    section(
+        "Ramp",
+        "Each step of the rate in its turn; latencies from the intended send.",
+        &format!(
+            "<div class=\"scroll tight\"><table><thead><tr><th></th><th class=\"n\">asked</th>\
+             <th class=\"n\">sent</th><th class=\"n\">p50</th><th class=\"n\">p99</th><th class=\"n\">lost</th></tr>\
+             </thead><tbody>{rows}</tbody></table></div>"
+        ),
+    )
 }
 
 /// Every message by its fate, in the measured phase and in the warm-up.

@@ -156,6 +156,10 @@ fn sample_run() -> RunFile {
         "shards": [0, 1], "arrived_late": 0, "intervals": (0..120).map(interval).collect::<Vec<_>>(),
     });
     run["faults"] = faults();
+    run["steps"] = json!([
+        {"from_s": 0.0, "until_s": 5.0, "asked": 10_000, "achieved": 9_999.8, "lost": 0, "e2e": percentiles(150.0)},
+        {"from_s": 5.0, "until_s": 10.0, "asked": 20_000, "achieved": 19_997.0, "lost": 1, "e2e": percentiles(190.0)},
+    ]);
     run["arguments"] = json!({
         "command_line": ["run", "--fault", "3s kill c2/1", "--fault", "8500ms pause c1/1 500ms", "--slo", "e2e.p99.9<2ms"],
         "rate": 20_000, "warmup_s": 2.0, "duration_s": 10.0, "size_bytes_min": 128, "size_bytes_max": 128,
