@@ -313,13 +313,14 @@ fn difference(a: &RunFile, b: &RunFile) -> Option<String> {
     if a.scenario != b.scenario {
         return Some(format!("{} and {}", a.scenario, b.scenario));
     }
-    let keys = a.arguments.keys().chain(b.arguments.keys().filter(|key| !a.arguments.contains_key(*key)));
-    for key in keys.filter(|key| !FREE_ARGUMENTS.contains(&key.as_str())) {
-        let of = |run: &RunFile| run.arguments.get(key).cloned().unwrap_or(Value::Null);
-        let (of_a, of_b) = (of(a), of(b));
-        if of_a != of_b {
+    // What only one of them knows is an option that the other's program did not have yet.
+    for (key, of_a) in a.arguments.iter().filter(|(key, _)| !FREE_ARGUMENTS.contains(&key.as_str())) {
+        if let Some(of_b) = b.arguments.get(key).filter(|of_b| *of_b != of_a) {
             return Some(format!("{key} {of_a} and {of_b}"));
         }
+    }
+    if a.faults.len() != b.faults.len() {
+        return Some(format!("{} and {} faults", a.faults.len(), b.faults.len()));
     }
     let optimised = |run: &RunFile| run.surroundings.get("optimised").and_then(Value::as_bool);
     (optimised(a) != optimised(b)).then(|| "a debug build and a release build".to_owned())

@@ -145,7 +145,14 @@ pub(super) fn figures(run: &RunFile) -> String {
     let named: Vec<String> =
         alarming.iter().map(|(key, count)| format!("{} {}", whole(*count), key.replace('_', " "))).collect();
     let named = if named.is_empty() { "none lost, double or damaged".to_owned() } else { named.join(", ") };
-    card(if wrong > 0.0 { " bad" } else { "" }, "wrong", &whole(wrong), &named);
+    // What a fault did to its own cluster does not speak against the run.
+    let excused: f64 = run.faults.iter().map(cost_of).sum();
+    let (name, class) = match wrong {
+        0.0 => ("wrong", ""),
+        wrong if wrong <= excused => ("wrong, by the faults", ""),
+        _ => ("wrong", " bad"),
+    };
+    card(class, name, &whole(wrong), &named);
     if let (Some(achieved), Some(asked)) = (number(&run.rate, "achieved"), number(&run.rate, "asked")) {
         let more = format!("of {}/s asked", whole(asked));
         card("", "rate", &format!("{} /s", whole(achieved)), &more);
@@ -160,6 +167,11 @@ pub(super) fn figures(run: &RunFile) -> String {
         card("", &format!("CPU a {unit}"), &format!("{} us", plain(cpu.client)), &more);
     }
     format!("<div class=\"figures\">\n{cards}</div>\n")
+}
+
+/// Messages that a fault of a server cost, or put out of their order.
+fn cost_of(fault: &Map<String, Value>) -> f64 {
+    ["lost", "duplicates", "reordered"].iter().filter_map(|key| number(fault, key)).sum()
 }
 
 /// What a latency is from and to.

@@ -57,7 +57,7 @@ impl TimeAxis<'_> {
             plot.line("grey thin", sent.iter().map(|(at, rate)| (*at, Some(*rate))));
             plot.line("blue", arrived.iter().map(|(at, rate)| (*at, Some(*rate))));
             if has_losses {
-                plot.line("orange", lost.iter().map(|(at, rate)| (*at, Some(*rate))));
+                plot.line("orange", lost.iter().map(|(at, rate)| (*at, (*rate > 0.0).then_some(*rate))));
             }
             plot
         })
