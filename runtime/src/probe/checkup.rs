@@ -6,7 +6,7 @@ mod reading;
 
 use std::fmt;
 
-use self::reading::Reading;
+use self::reading::{ClockSync, Reading};
 use super::{Demand, Findings, IoUringFinding, ProbeError};
 use crate::testing::nats_server::NatsServerBinary;
 
@@ -76,9 +76,9 @@ impl Line {
 
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:<4}  {:<14} {}", self.grade, self.subject, self.found)?;
+        write!(f, "{:<4}  {:<15} {}", self.grade, self.subject, self.found)?;
         for line in self.remedy.lines() {
-            write!(f, "\n{:21} {line}", "")?;
+            write!(f, "\n{:22} {line}", "")?;
         }
         Ok(())
     }
@@ -99,6 +99,13 @@ impl Checkup {
     /// there is one; it changes nothing and asks no network.
     #[must_use]
     pub fn of(demand: &Demand) -> Self {
+        let mut checkup = Self::of_machine(demand);
+        checkup.lines.push(judge_server());
+        checkup
+    }
+
+    /// The same without what only tests need.
+    pub(crate) fn of_machine(demand: &Demand) -> Self {
         let findings = Findings::read();
         let reading = Reading::read();
         let mut lines = vec![
@@ -110,7 +117,7 @@ impl Checkup {
             judge_governor(&reading),
         ];
         lines.extend(judge_pressures(&reading));
-        lines.extend([judge_sockets(&reading), judge_clock(&reading), judge_server()]);
+        lines.extend([judge_sockets(&reading), judge_clock(&reading), judge_clock_sync(&reading)]);
         Self { lines }
     }
 
@@ -309,6 +316,25 @@ fn judge_clock(reading: &Reading) -> Line {
     }
 }
 
+/// What the clock decides is little: see the remedy.
+fn judge_clock_sync(reading: &Reading) -> Line {
+    const SUBJECT: &str = "clock sync";
+    match reading.clock_sync {
+        None => Line::ok(SUBJECT, "the kernel does not tell"),
+        Some(ClockSync::Kept { error_max }) => {
+            Line::ok(SUBJECT, format!("kept, at most {} ms off", error_max.as_millis()))
+        }
+        Some(ClockSync::Free) => Line::new(
+            SUBJECT,
+            Grade::Warn,
+            "nobody keeps this clock right",
+            "timedatectl set-ntp true, or start chronyd. By the clock, certificates and JWTs are good or expired, and \
+             log lines can be compared; no order and no lease of the registry depends on it, but a node that is \
+             restarted with its clock set back has to be told by the others that it lived before",
+        ),
+    }
+}
+
 fn judge_server() -> Line {
     const SUBJECT: &str = "nats-server";
     match NatsServerBinary::search() {
@@ -342,6 +368,8 @@ fn judge_server() -> Line {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::{super::KernelVersion, *};
 
     fn findings() -> Findings {
@@ -352,6 +380,7 @@ mod tests {
         Reading {
             cpus_online: Some(2),
             clock_source: Some("tsc".to_owned()),
+            clock_sync: Some(ClockSync::Kept { error_max: Duration::from_millis(7) }),
             somaxconn: Some(4096),
             local_ports: Some((32_768, 60_999)),
             ..Reading::default()
@@ -436,6 +465,10 @@ mod tests {
         let few = Reading { local_ports: Some((60_000, 60_100)), ..r() };
         check(&judge_sockets(&few), Grade::Warn, "60000 to 60100", "ip_local_port_range");
         check(&judge_clock(&r()), Grade::Ok, "tsc", "");
+        check(&judge_clock_sync(&r()), Grade::Ok, "at most 7 ms", "");
+        check(&judge_clock_sync(&Reading { clock_sync: None, ..r() }), Grade::Ok, "does not tell", "");
+        let free = Reading { clock_sync: Some(ClockSync::Free), ..r() };
+        check(&judge_clock_sync(&free), Grade::Warn, "nobody keeps", "set-ntp");
         check(
             &judge_clock(&Reading { clock_source: Some("hpet".into()), ..r() }),
             Grade::Warn,
@@ -453,7 +486,7 @@ mod tests {
         assert_eq!(Checkup { lines: vec![ok] }.grade(), Grade::Ok);
         assert_eq!(
             checkup.to_string(),
-            "ok    clock          tsc\nwarn  governor       powersave\n                      one\n                      two\n"
+            "ok    clock           tsc\nwarn  governor        powersave\n                       one\n                       two\n"
         );
     }
 
@@ -462,7 +495,7 @@ mod tests {
         let checkup = Checkup::of(&DEMAND);
         let subjects: Vec<&str> = checkup.lines.iter().map(|line| line.subject).collect();
         assert_eq!(subjects[..3], ["kernel", "io_uring", "locked memory"]);
-        assert_eq!(subjects.len(), 12, "{subjects:?}");
+        assert_eq!(subjects.len(), 13, "{subjects:?}");
         for line in &checkup.lines {
             assert!(!line.found.is_empty() && line.remedy.is_empty() == (line.grade == Grade::Ok), "{line}");
         }

@@ -1,9 +1,10 @@
-//! What files of the kernel tell about the machine; each is left out where it is not there.
+//! What the kernel and its files tell about the machine; each is left out where it is not there.
 
 use std::{
-    fs,
+    fs, mem,
     path::Path,
     process::{Command, Stdio},
+    time::Duration,
 };
 
 /// What was read.
@@ -24,6 +25,16 @@ pub(super) struct Reading {
     /// The first and the last port for outgoing connections.
     pub(super) local_ports: Option<(u64, u64)>,
     pub(super) clock_source: Option<String>,
+    pub(super) clock_sync: Option<ClockSync>,
+}
+
+/// Whether somebody keeps the clock right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ClockSync {
+    /// It is off by at most so much, as whoever keeps it says.
+    Kept { error_max: Duration },
+    /// Nobody has set it for long, or at all.
+    Free,
 }
 
 impl Reading {
@@ -38,7 +49,25 @@ impl Reading {
             somaxconn: line("/proc/sys/net/core/somaxconn").and_then(|text| text.parse().ok()),
             local_ports: line("/proc/sys/net/ipv4/ip_local_port_range").and_then(|text| range_of(&text)),
             clock_source: line("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
+            clock_sync: clock_sync(),
         }
+    }
+}
+
+/// Asks the kernel; a filter of calls may refuse the answer.
+fn clock_sync() -> Option<ClockSync> {
+    // SAFETY: the structure holds nothing but numbers, for which zero is a value.
+    let mut clock: libc::timex = unsafe { mem::zeroed() };
+    // SAFETY: the kernel fills one `timex`, which lives through the call; with modes 0 it changes nothing.
+    let state = unsafe { libc::adjtimex(&raw mut clock) };
+    // Microseconds, of whatever width.
+    #[allow(clippy::unnecessary_cast)]
+    let error_max = Duration::from_micros(u64::try_from(clock.maxerror as i64).unwrap_or(0));
+    match state {
+        -1 => None,
+        libc::TIME_ERROR => Some(ClockSync::Free),
+        _ if clock.status & libc::STA_UNSYNC != 0 => Some(ClockSync::Free),
+        _ => Some(ClockSync::Kept { error_max }),
     }
 }
 
