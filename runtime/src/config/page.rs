@@ -27,16 +27,17 @@ Later ones win:
 
 1. the **defaults** on this page,
 2. the **file**,
-3. the **environment**: `CROUPIER_REGISTRY__HEARTBEAT=50ms` sets `registry.heartbeat`; two underscores stand for the
-   dot,
-4. the **command line** of `croupier check` and `croupier config show`: `--set registry.heartbeat=50ms`. An application
-   may have the same: `Node::from_sources(&Sources::new().file(path).environment().set("registry.heartbeat=50ms"))`.
+3. the **environment**: `CROUPIER_LIMITS__REQUEST_TIMEOUT=2s` sets `limits.request_timeout`; two underscores stand for
+   the dot,
+4. the **command line** of `croupier check` and `croupier config show`: `--set limits.request_timeout=2s`. An application
+   may have the same: `Node::from_sources(&Sources::new().file(path).environment().set("limits.request_timeout=2s"))`.
 
 `Node::from_toml(path)` takes file and environment; `Config::from_path` and parsing a text take that alone.
 
 A value is text where its key takes text. What begins with a quote or a bracket is TOML, and so are numbers, `true` and
 `false`: `CROUPIER_REGISTRY__SEEDS='["a:7946", "b:7946"]'`. A value replaces what stood at its key; a list or a table is
-replaced as a whole. A cluster is meant by its name: `--set clusters.c1.weight=2`, `--set 'clusters."a.b".weight=2'`, in
+replaced as a whole. A key of a section that the file does not have makes that section: a node with any key of
+`[registry]` joins one, and needs its other keys too. A cluster is meant by its name: `--set clusters.c1.weight=2`, `--set 'clusters."a.b".weight=2'`, in
 the environment in any case and with `_` for all but letters and digits: `CROUPIER_CLUSTERS__C1__WEIGHT=2`. The command
 line may also count from 0: `--set clusters[1].weight=2`. A new cluster is written into the file, or the whole list is set:
 `CROUPIER_CLUSTERS='[{ name = "c1", servers = ["nats://a:4222"] }]'`. Variables without `__` that name no section
