@@ -102,7 +102,7 @@ fn exit_code(error: &RunError) -> u8 {
 
 /// Whether a look at the machine may tell why.
 fn is_of_the_machine(error: &RunError) -> bool {
-    matches!(error, RunError::Node(croupier::Error::Probe(_) | croupier::Error::Start { .. }))
+    matches!(error, RunError::Node(error) if error.is_of_the_machine())
 }
 
 fn fail(code: u8, message: impl Display) -> ExitCode {

@@ -275,6 +275,11 @@ impl Connection {
         self.info.as_ref()
     }
 
+    /// The last PING that was written; `PingId(0)` before the first.
+    pub fn last_ping(&self) -> PingId {
+        PingId(self.pings)
+    }
+
     /// The last PING that was answered; `PingId(0)` before the first.
     pub fn last_pong(&self) -> PingId {
         PingId(self.pongs)

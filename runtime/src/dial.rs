@@ -9,6 +9,7 @@ use crate::{
     ClusterName, Error, Result,
     cluster_link::{Link, Trial},
     config::{Config, Cpus, ServerAddress},
+    latency::Recorder,
     node::ring,
     node_shared::{NodeShared, ShardPort},
     probe::{self, Demand},
@@ -78,8 +79,8 @@ pub fn servers(config: &Config) -> Result<Vec<Dialled>> {
     let (answer, answered) = oneshot::channel();
     let dialling = thread::Builder::new().name(settings.name.clone()).spawn(move || -> Result<()> {
         let mut refusal = None;
-        let node = node(config)?;
-        let dialled = run_executor(&settings, |made| refusal = made.err(), all(&node));
+        let (node, recorder) = node(config)?;
+        let dialled = run_executor(&settings, |made| refusal = made.err(), all(&node, Rc::new(recorder)));
         match (dialled, refusal) {
             (Some(dialled), _) => {
                 // The caller waits.
@@ -101,18 +102,19 @@ pub fn servers(config: &Config) -> Result<Vec<Dialled>> {
     Ok(dialled.expect("a thread that ends well has answered"))
 }
 
-/// What links want of a node.
-fn node(config: Config) -> Result<Arc<NodeShared>> {
+/// What links want of a node, and of its only shard.
+fn node(config: Config) -> Result<(Arc<NodeShared>, Recorder)> {
     let ring = ring(&config);
     let providers = vec![None; config.clusters.len()];
     // Nobody sends to the shard, so that its ends may go.
-    let (port, _ends) = ShardPort::new(config.clusters.len(), config.shards.inbox);
+    let (port, ends) = ShardPort::new(config.clusters.len(), config.shards.inbox);
     let registry = RegistryStart::new(&config, 1)?.shared;
-    Ok(Arc::new(NodeShared::new(config, ring, providers, vec![port], registry, None, false)))
+    let node = NodeShared::new(config, ring, providers, vec![port], registry, None, false);
+    Ok((Arc::new(node), ends.recorder))
 }
 
-async fn all(node: &Arc<NodeShared>) -> Vec<Dialled> {
-    let links = (0..node.clusters.len()).map(|index| Link::new(index, 0, node));
+async fn all(node: &Arc<NodeShared>, latencies: Rc<Recorder>) -> Vec<Dialled> {
+    let links = (0..node.clusters.len()).map(|index| Link::new(index, 0, node, Rc::clone(&latencies)));
     let trials: Vec<Trial> = links.flat_map(|link| Trial::of_each_server(&link)).collect();
     let waiting: Rc<RefCell<VecDeque<_>>> = Rc::new(RefCell::new(trials.into_iter().enumerate().collect()));
     let limit = node.config.connection.connect_timeout * DIAL_STEPS;

@@ -351,7 +351,10 @@ pub enum Error {
     #[error(transparent)]
     Probe(#[from] ProbeError),
     /// A thread or an executor could not be made.
-    #[error("shard {shard} cannot start: {source}")]
+    #[error(
+        "shard {shard} cannot start: {source}\n  \
+         to look the machine over:  croupier doctor   (in code: croupier::probe::Checkup::of)"
+    )]
     Start {
         /// The shard.
         shard: usize,
@@ -454,6 +457,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the node could not start for want of something that this machine has not, or does not allow.
+    ///
+    /// The error tells the first obstacle and what to do about it. The log then has all that is amiss, as
+    /// `croupier doctor` prints it; [`Checkup::of`](crate::probe::Checkup::of) gives it to a program.
+    pub fn is_of_the_machine(&self) -> bool {
+        matches!(self, Error::Probe(_) | Error::Start { .. })
+    }
+
     /// Whether the same call may succeed later without a change by anybody.
     pub fn is_retryable(&self) -> bool {
         match self {

@@ -1,6 +1,7 @@
-//! What happens to a node's links, told to whoever listens.
+//! What happens to a node and its links, told to whoever listens.
 
 mod hub;
+mod words;
 
 use std::fmt;
 
@@ -10,7 +11,7 @@ pub use self::hub::{EVENTS_MAX, Events};
 pub(crate) use self::hub::{EventCallback, EventHub};
 use crate::{ClusterName, LinkEnd, config::redacted, stats::LinkCounters};
 
-/// Something that happened on one of a node's shards.
+/// Something that happened to a node, mostly on one of its shards.
 ///
 /// [`NodeHandle::events`](crate::NodeHandle::events) gives a stream of them,
 /// [`Builder::on_event`](crate::Builder::on_event) calls back. Servers are named as `host:port`. No event
@@ -161,6 +162,16 @@ pub enum Event {
         shard: usize,
         /// The topic as it was subscribed to.
         topic: String,
+    },
+    /// A reload was applied: every shard works by the new configuration.
+    Reloaded {
+        /// The keys that changed, such as `limits.request_timeout`; none if all was as before.
+        changed: Vec<String>,
+    },
+    /// A reload was refused, at SIGHUP or by the handle: the configuration stays as it was.
+    ReloadRefused {
+        /// Why, over several lines where a file is shown.
+        reason: String,
     },
     /// The node drains: it was asked to, its applications have returned, or it has failed.
     Draining,

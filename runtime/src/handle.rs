@@ -180,6 +180,7 @@ impl NodeHandle {
     /// What every shard has counted. Wakes none of them; the figures of a busy link are those of its
     /// last turn.
     pub fn stats(&self) -> Vec<ShardStats> {
+        self.0.collect_latencies();
         self.0.ports.iter().enumerate().map(|(shard, port)| port.stats(shard, &self.0.clusters)).collect()
     }
 

@@ -34,6 +34,7 @@ pub mod dial;
 mod error;
 mod events;
 mod handle;
+mod latency;
 mod live_limits;
 mod local_notify;
 pub mod logging;
@@ -81,6 +82,7 @@ pub use self::{
     },
     events::{DeniedAction, DisconnectReason, EVENTS_MAX, Event, Events, Fates},
     handle::{HandleCall, HandleReplies, HandleSubscription, NodeHandle},
+    latency::LatencyStats,
     message::{Message, MessageView, OwnedMessage},
     node::{Builder, Node},
     payload::Payload,

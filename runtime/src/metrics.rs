@@ -4,6 +4,7 @@
 //! Labels are few and bounded: the shard, the cluster, and the reason of what was refused.
 
 mod families;
+mod page;
 mod process;
 
 use std::{fmt, sync::Arc};

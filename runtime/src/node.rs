@@ -312,13 +312,24 @@ impl Builder {
     where
         F: AsyncFnOnce(Shard) -> Result<(), BoxError> + Clone + Send + 'static,
     {
+        self.config.validate()?;
+        let demand = Demand::of(&self.config);
+        self.launch_with(&demand, app, drains_when_all_returned).inspect_err(|error| {
+            if error.is_of_the_machine() {
+                probe::log_what_is_amiss(&demand);
+            }
+        })
+    }
+
+    fn launch_with<F>(self, demand: &Demand, app: F, drains_when_all_returned: bool) -> Result<Node>
+    where
+        F: AsyncFnOnce(Shard) -> Result<(), BoxError> + Clone + Send + 'static,
+    {
         let Builder { config, providers, on_event, preempt_timer, read: _ } = self;
-        config.validate()?;
         let providers = by_cluster(providers, &config)?;
         let allowed = probe::allowed_cpus().unwrap_or_default();
         let cpus = placement(&config, &allowed);
-        let demand = Demand::of(&config);
-        probe::check(&demand)?;
+        probe::check(demand)?;
         let ring = ring(&config);
         let (ports, ends): (Vec<_>, Vec<_>) =
             cpus.iter().map(|_| ShardPort::new(config.clusters.len(), config.shards.inbox)).unzip();
@@ -360,7 +371,7 @@ impl Builder {
         for _ in 0..cpus.len() {
             let failure = match all_made.recv() {
                 Ok((_, Ok(()))) => continue,
-                Ok((shard, Err(source))) => start_error(shard, source, &demand),
+                Ok((shard, Err(source))) => start_error(shard, source, demand),
                 Err(_) => Error::Start { shard: 0, source: io::Error::other("a shard's thread died") },
             };
             return Err(abandon(&node, threads, failure));
@@ -401,7 +412,10 @@ impl Read {
     fn again_when_told(self, handle: NodeHandle) -> io::Result<mpsc::SyncSender<()>> {
         let (tell, told) = mpsc::sync_channel(1);
         let reload = move || -> Result<()> {
-            let fresh = self.sources.load()?.config;
+            let fresh = self.sources.load().inspect_err(|error| {
+                handle.shared().events.emit(|| Event::ReloadRefused { reason: error.to_string() });
+            });
+            let fresh = fresh?.config;
             block_on(handle.reload(carried(&self.read, &self.told, fresh)))?;
             Ok(())
         };

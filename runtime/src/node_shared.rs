@@ -24,6 +24,7 @@ use crate::{
     credentials::Provider,
     error::LinkEnd,
     events::{EventCallback, EventHub},
+    latency::{Latencies, Recorder},
     live_limits::LiveLimits,
     mesh::{Job, Parking},
     registry_shard::Shared,
@@ -79,11 +80,18 @@ pub(crate) struct ShardPort {
     pub(crate) woken_at: AtomicU64,
     pub(crate) stalls: AtomicU64,
     pub(crate) blocks: Blocks,
+    pub(crate) latencies: Latencies,
     stopped: AtomicBool,
 }
 
-/// The receiving ends, which move into the shard's thread.
+/// What moves into the shard's thread.
 pub(crate) struct ShardEnds {
+    pub(crate) lanes: ShardLanes,
+    pub(crate) recorder: Recorder,
+}
+
+/// The receiving ends.
+pub(crate) struct ShardLanes {
     pub(crate) inbox: async_channel::Receiver<Job>,
     pub(crate) drain: async_channel::Receiver<Instant>,
     pub(crate) settings: async_channel::Receiver<Settings>,
@@ -94,6 +102,7 @@ impl ShardPort {
         let (inbox_in, inbox_out) = async_channel::bounded(inbox);
         let (drain_in, drain_out) = async_channel::unbounded();
         let (settings_in, settings_out) = async_channel::bounded(1);
+        let (latencies, recorder) = Latencies::new(clusters);
         let port = ShardPort {
             links: (0..clusters).map(|_| Arc::default()).collect(),
             task_panics: AtomicU64::new(0),
@@ -106,9 +115,11 @@ impl ShardPort {
             woken_at: AtomicU64::new(u64::MAX),
             stalls: AtomicU64::new(0),
             blocks: Blocks::default(),
+            latencies,
             stopped: AtomicBool::new(false),
         };
-        (port, ShardEnds { inbox: inbox_out, drain: drain_out, settings: settings_out })
+        let lanes = ShardLanes { inbox: inbox_out, drain: drain_out, settings: settings_out };
+        (port, ShardEnds { lanes, recorder })
     }
 
     /// Says that a task of the shard has run.
@@ -130,10 +141,11 @@ impl ShardPort {
             .links
             .iter()
             .zip(clusters)
-            .filter(|(counters, _)| {
+            .enumerate()
+            .filter(|(_, (counters, _))| {
                 counters.tries.load(Ordering::Relaxed) > 0 || counters.accepted.load(Ordering::Relaxed) > 0
             })
-            .map(|(counters, cluster)| counters.stats(cluster))
+            .map(|(index, (counters, cluster))| counters.stats(cluster, self.latencies.round_trip(index)))
             .collect();
         ShardStats {
             shard,
@@ -142,6 +154,7 @@ impl ShardPort {
             blocks: self.blocks.count(),
             longest_block: self.blocks.longest(),
             task_panics: self.task_panics.load(Ordering::Relaxed),
+            requests: self.latencies.requests(),
         }
     }
 }
@@ -171,7 +184,7 @@ impl NodeShared {
             providers,
             ports,
             registry,
-            events: Arc::new(EventHub::new(None)),
+            events: Arc::new(EventHub::new(None, false)),
             admin: None,
             started: Instant::now(),
             identities: Mutex::default(),
@@ -186,11 +199,18 @@ impl NodeShared {
 
     /// The same, with those who look on from outside.
     pub(crate) fn watched_by(self, on_event: Option<EventCallback>, admin: Option<AdminShared>) -> Self {
-        NodeShared { events: Arc::new(EventHub::new(on_event)), admin, ..self }
+        let events = EventHub::new(on_event, admin.is_some());
+        NodeShared { events: Arc::new(events), admin, ..self }
     }
 
     pub(crate) fn shards(&self) -> usize {
         self.ports.len()
+    }
+
+    /// Adds up the latencies that shards have handed over.
+    pub(crate) fn collect_latencies(&self) {
+        let now = Instant::now();
+        self.ports.iter().for_each(|port| port.latencies.collect(now));
     }
 
     /// Takes note of who a link's server is. A server that belongs to another configured cluster ends

@@ -76,6 +76,18 @@ pub fn check(demand: &Demand) -> Result<(), ProbeError> {
     }
 }
 
+/// After a start that failed: what [`Checkup`] finds amiss, in the log.
+pub(crate) fn log_what_is_amiss(demand: &Demand) {
+    for line in Checkup::of_machine(demand).lines {
+        let remedy = line.remedy.replace('\n', "; ");
+        match line.grade {
+            Grade::Ok => {}
+            Grade::Warn => tracing::warn!(subject = line.subject, remedy, "{}", line.found),
+            Grade::Fail => tracing::error!(subject = line.subject, remedy, "{}", line.found),
+        }
+    }
+}
+
 /// What to do about the text of an executor's error or panic while it was made; `None` when the text
 /// tells of something else, so that the caller shows it as it is.
 #[must_use]

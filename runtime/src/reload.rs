@@ -8,7 +8,7 @@ use std::{
 use futures_lite::future;
 
 use crate::{
-    ClusterName, NodeHandle, Shard,
+    ClusterName, Event, NodeHandle, Shard,
     cluster_link::ServerEntry,
     config::{Config, ConfigError, LimitsConfig, ServerAddress, changed_keys},
     logging,
@@ -153,23 +153,38 @@ impl NodeHandle {
             // It is open as long as the node's own end is.
             let _open = node.running.turn.0.send(()).await;
             let _turn = Turn(&node.running);
-            let (changed, applied) = begin(&node, config)?;
-            // A shard that stops drops what it has not applied only with the node.
-            let all_applied = async {
-                let _closed = applied.recv().await;
-            };
-            future::or(all_applied, async {
-                let _stopped = node.stopped().await;
-            })
-            .await;
-            if changed.is_empty() {
-                tracing::info!(node = node.name, "the configuration was read again, and is as before");
-            } else {
-                tracing::info!(node = node.name, ?changed, "the configuration has changed");
+            let outcome = apply(&node, config).await;
+            match &outcome {
+                Ok(Reloaded { changed }) => {
+                    if changed.is_empty() {
+                        tracing::info!(
+                            node = node.name,
+                            "the configuration was read again, and is as before"
+                        );
+                    } else {
+                        tracing::info!(node = node.name, ?changed, "the configuration has changed");
+                    }
+                    node.events.emit(|| Event::Reloaded { changed: changed.clone() });
+                }
+                Err(error) => node.events.emit(|| Event::ReloadRefused { reason: error.to_string() }),
             }
-            Ok(Reloaded { changed })
+            outcome
         }
     }
+}
+
+/// Applies the new configuration on every shard, or nothing anywhere.
+async fn apply(node: &NodeShared, config: Config) -> Result<Reloaded, ReloadError> {
+    let (changed, applied) = begin(node, config)?;
+    // A shard that stops drops what it has not applied only with the node.
+    let all_applied = async {
+        let _closed = applied.recv().await;
+    };
+    future::or(all_applied, async {
+        let _stopped = node.stopped().await;
+    })
+    .await;
+    Ok(Reloaded { changed })
 }
 
 /// Checks the new configuration, takes it as the node's own and tells the shards.

@@ -24,6 +24,7 @@ use crate::{
     ClusterName, Elapsed, InvalidTopic, Payload, PublishError, Registry, ShardStats, SubmitError, Topic,
     cluster_link::{self, Destination, Link},
     error::panic_message,
+    latency::Recorder,
     mesh::{Job, MeshSender},
     node_shared::{NodeShared, ShardPort},
     registry_shard::RegistryShard,
@@ -54,6 +55,7 @@ struct State {
     drain_hooks: RefCell<Vec<DrainHook>>,
     is_closed: Cell<bool>,
     registry: Rc<RegistryShard>,
+    latencies: Rc<Recorder>,
 }
 
 impl Shard {
@@ -62,6 +64,7 @@ impl Shard {
         node: Arc<NodeShared>,
         mesh: MeshSender,
         registry: Rc<RegistryShard>,
+        latencies: Rc<Recorder>,
     ) -> Self {
         let role = node.config.connection.role;
         Shard(Rc::new(State {
@@ -77,6 +80,7 @@ impl Shard {
             drain_hooks: RefCell::default(),
             is_closed: Cell::new(false),
             registry,
+            latencies,
         }))
     }
 
@@ -355,7 +359,7 @@ impl Shard {
     #[cold]
     fn make_link(&self, index: usize) -> Rc<Link> {
         store(&self.port(self.id()).links[index].used, 1);
-        let link = Link::new(index, self.id(), &self.0.node);
+        let link = Link::new(index, self.id(), &self.0.node, Rc::clone(&self.0.latencies));
         if self.0.is_closed.get() {
             link.close();
         } else {

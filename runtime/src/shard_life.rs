@@ -16,9 +16,10 @@ use rtrb::Consumer;
 use crate::{
     BoxError, Error, Shard,
     error::panic_message,
+    latency::{Recorder, hand_over_always},
     local_notify::LocalNotify,
     mesh::{self, Job, MeshEnds},
-    node_shared::{NodeShared, ShardEnds},
+    node_shared::{NodeShared, ShardEnds, ShardLanes},
     peer_link::{self, PeerContext},
     registry_shard::{Hub, RegistryShard, ToShard},
     reload,
@@ -87,14 +88,16 @@ where
 {
     let (sender, receivers) = seed.mesh.split();
     let registry = RegistryShard::new(seed.id, &seed.node, seed.registry.epoch);
-    let shard = Shard::new(seed.id, Arc::clone(&seed.node), sender, Rc::clone(&registry));
+    let latencies = Rc::new(seed.ends.recorder);
+    let shard =
+        Shard::new(seed.id, Arc::clone(&seed.node), sender, Rc::clone(&registry), Rc::clone(&latencies));
     let (registry_task, acceptor) = start_registry(&registry, seed.registry);
     if shard.id() == 0 && seed.node.admin.is_some() {
         // Else a cluster that nobody has used yet would be down, and the node ready.
         shard.use_all_clusters();
     }
     let drain = Rc::new(DrainState::default());
-    let service = services(&shard, &drain, seed.ends, receivers);
+    let service = services(&shard, &drain, seed.ends.lanes, receivers, &latencies);
 
     let returned = Rc::new((Cell::new(false), LocalNotify::default()));
     let app_task = {
@@ -155,6 +158,7 @@ where
     for task in service {
         task.cancel().await;
     }
+    latencies.hand_over_last();
     tracing::info!(shard = shard.id(), "stopped");
 }
 
@@ -187,13 +191,14 @@ async fn unsubscribe_all(shard: &Shard) {
 fn services(
     shard: &Shard,
     drain: &Rc<DrainState>,
-    ends: ShardEnds,
+    lanes: ShardLanes,
     receivers: Vec<Consumer<Job>>,
+    latencies: &Rc<Recorder>,
 ) -> Vec<Task> {
     let inbox = {
         let shard = shard.clone();
         transport::spawn(async move {
-            while let Ok(job) = ends.inbox.recv().await {
+            while let Ok(job) = lanes.inbox.recv().await {
                 job(&shard);
                 shard.port(shard.id()).progressed();
             }
@@ -202,7 +207,7 @@ fn services(
     let drains = {
         let drain = Rc::clone(drain);
         transport::spawn(async move {
-            while let Ok(deadline) = ends.drain.recv().await {
+            while let Ok(deadline) = lanes.drain.recv().await {
                 let earliest = drain.deadline.get().map_or(deadline, |known| known.min(deadline));
                 drain.deadline.set(Some(earliest));
                 drain.changed.notify();
@@ -212,9 +217,10 @@ fn services(
     vec![
         inbox,
         drains,
-        transport::spawn(reload::apply_all(shard.clone(), ends.settings)),
+        transport::spawn(reload::apply_all(shard.clone(), lanes.settings)),
         transport::spawn(mesh::receive(shard.clone(), receivers)),
         transport::spawn(watchdog::beat(shard.clone())),
+        transport::spawn(hand_over_always(Rc::clone(latencies))),
     ]
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 use serde::Serialize;
 
-use crate::ClusterName;
+use crate::{ClusterName, LatencyStats};
 
 /// Adds to a counter of which this thread is the only writer.
 #[inline]
@@ -53,6 +53,11 @@ pub(crate) struct LinkCounters {
     pub(crate) lagged: AtomicU64,
     pub(crate) handler_panics: AtomicU64,
     pub(crate) server_errors: AtomicU64,
+    pub(crate) requests: AtomicU64,
+    pub(crate) requests_unsent: AtomicU64,
+    pub(crate) requests_timed_out: AtomicU64,
+    pub(crate) requests_no_responders: AtomicU64,
+    pub(crate) requests_cut_off: AtomicU64,
 }
 
 impl LinkCounters {
@@ -68,7 +73,7 @@ impl LinkCounters {
 
     /// What can be read from any thread. Queued and written messages are told apart only on the shard;
     /// here both count as queued.
-    pub(crate) fn stats(&self, cluster: &ClusterName) -> LinkStats {
+    pub(crate) fn stats(&self, cluster: &ClusterName, round_trip: LatencyStats) -> LinkStats {
         let discarded = load(&self.discarded_oversized) + load(&self.discarded_unsent);
         let settled = load(&self.processed) + load(&self.in_doubt) + discarded;
         LinkStats {
@@ -98,6 +103,12 @@ impl LinkCounters {
             lagged: load(&self.lagged),
             handler_panics: load(&self.handler_panics),
             server_errors: load(&self.server_errors),
+            requests: load(&self.requests),
+            requests_unsent: load(&self.requests_unsent),
+            requests_timed_out: load(&self.requests_timed_out),
+            requests_no_responders: load(&self.requests_no_responders),
+            requests_cut_off: load(&self.requests_cut_off),
+            round_trip,
         }
     }
 }
@@ -163,6 +174,19 @@ pub struct LinkStats {
     pub handler_panics: u64,
     /// `-ERR` lines.
     pub server_errors: u64,
+    /// Requests that were sent, those of calls to services included.
+    pub requests: u64,
+    /// Requests that were not: the link was down, too many were in flight, or the publish was refused.
+    pub requests_unsent: u64,
+    /// Requests whose time was over before a reply.
+    pub requests_timed_out: u64,
+    /// Requests of which the server said that nobody listens.
+    pub requests_no_responders: u64,
+    /// Requests that were in flight when the connection was cut.
+    pub requests_cut_off: u64,
+    /// From a PING to its PONG, the turns of this shard included. One PING at a time is measured: those behind what
+    /// is published, at least every 10 ms while something is, and else those of `connection.ping_interval`.
+    pub round_trip: LatencyStats,
 }
 
 /// What a shard has counted since its start.
@@ -181,6 +205,9 @@ pub struct ShardStats {
     pub longest_block: Duration,
     /// Tasks of the application that panicked.
     pub task_panics: u64,
+    /// From the call of `request` to the reply in the caller's hands; of those that many may answer, to the first
+    /// reply. Requests without a reply are not among them: the links count those.
+    pub requests: LatencyStats,
 }
 
 impl ShardStats {

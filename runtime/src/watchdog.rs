@@ -3,6 +3,8 @@
 //! An executor can go to sleep over runnable tasks when its preempt timer fires before the first poll
 //! of a round; no timer inside it ends that, a wake from another thread does. A wake that stays unanswered shows
 //! a shard that is kept by one of its tasks: it is *blocked*.
+//!
+//! It also adds up the latencies that the shards hand over, so that their figures are fresh whoever asks.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -48,6 +50,7 @@ pub(crate) fn watch(node: &Arc<NodeShared>) {
         looked_at = now;
         for (shard, (port, watched)) in node.ports.iter().zip(&mut shards).enumerate() {
             look(shard, port, watched, passed, limit);
+            port.latencies.collect(now);
         }
     }
 }

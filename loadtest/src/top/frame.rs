@@ -4,8 +4,17 @@ use serde_json::Value;
 
 use super::rates::{Shown, list, text};
 
-/// Nodes and types of services that are shown.
+/// Nodes, types of services and events that are shown.
 const ROWS_MAX: usize = 20;
+/// Events that somebody should look into.
+const TROUBLE: [&str; 6] = [
+    "disconnected",
+    "server_refused",
+    "slow_subscriber",
+    "permission_denied",
+    "handler_panicked",
+    "reload_refused",
+];
 
 /// A titled block.
 pub(crate) struct Block {
@@ -28,9 +37,17 @@ impl Block {
     }
 }
 
-/// Everything, from top to bottom; the events come last.
+/// Everything, from top to bottom; what happened comes last.
 pub(crate) fn frame(shown: &Shown) -> Vec<Block> {
-    vec![node(shown), shards(shown), links(shown), fates(shown), registry(shown), events(shown)]
+    vec![
+        node(shown),
+        shards(shown),
+        links(shown),
+        fates(shown),
+        registry(shown),
+        recent_events(shown),
+        changes(shown),
+    ]
 }
 
 /// The blocks as plain text.
@@ -86,16 +103,17 @@ fn shards(shown: &Shown) -> Block {
     let mut block = Block::new("shards");
     block.line(
         format!(
-            "{:>5} {:>6} {:>7} {:>7} {:>11} {:>9} {:>7}",
-            "shard", "inbox", "stalls", "blocks", "longest", "blocked", "panics"
+            "{:>5} {:>6} {:>7} {:>7} {:>11} {:>9} {:>7} {:>10} {:>9} {:>9}",
+            "shard", "inbox", "stalls", "blocks", "longest", "blocked", "panics", "answers/s", "p50", "p99"
         ),
         false,
     );
-    for shard in list(&shown.now["shards"]) {
+    for (index, shard) in list(&shown.now["shards"]).iter().enumerate() {
+        let requests = &shard["requests"];
         let blocked = number(&shard["blocked_seconds"]);
         block.line(
             format!(
-                "{:>5} {:>6} {:>7} {:>7} {:>9.0}ms {:>7.0}ms {:>7}{}",
+                "{:>5} {:>6} {:>7} {:>7} {:>9.0}ms {:>7.0}ms {:>7} {:>10} {:>9} {:>9}{}",
                 count(&shard["shard"]),
                 count(&shard["inbox"]),
                 count(&shard["stalls"]),
@@ -103,6 +121,9 @@ fn shards(shown: &Shown) -> Block {
                 number(&shard["longest_block_seconds"]) * 1e3,
                 blocked * 1e3,
                 count(&shard["task_panics"]),
+                per_second(shown.rate(&format!("/shards/{index}/requests/count"))),
+                latency(&requests["p50_seconds"]),
+                latency(&requests["p99_seconds"]),
                 if shard["stopped"] == true { "  stopped" } else { "" },
             ),
             blocked > 0.5 || shard["stopped"] == true,
@@ -115,8 +136,19 @@ fn links(shown: &Shown) -> Block {
     let mut block = Block::new("links");
     block.line(
         format!(
-            "{:<16} {:>5} {:<4} {:>10} {:>10} {:>11} {:>10} {:>6} {:>6} {:>6}",
-            "cluster", "shard", "", "publish/s", "receive/s", "receive", "queued", "conns", "cuts", "tries"
+            "{:<16} {:>5} {:<4} {:>10} {:>10} {:>11} {:>10} {:>6} {:>6} {:>6} {:>9} {:>9}",
+            "cluster",
+            "shard",
+            "",
+            "publish/s",
+            "receive/s",
+            "receive",
+            "queued",
+            "conns",
+            "cuts",
+            "tries",
+            "ping p50",
+            "ping p99"
         ),
         false,
     );
@@ -124,7 +156,7 @@ fn links(shown: &Shown) -> Block {
         let is_connected = link["connected"] == true;
         block.line(
             format!(
-                "{:<16} {:>5} {:<4} {:>10} {:>10} {:>9}/s {:>10} {:>6} {:>6} {:>6}",
+                "{:<16} {:>5} {:<4} {:>10} {:>10} {:>9}/s {:>10} {:>6} {:>6} {:>6} {:>9} {:>9}",
                 text(&link["cluster"]),
                 count(shard),
                 if is_connected { "up" } else { "DOWN" },
@@ -135,6 +167,8 @@ fn links(shown: &Shown) -> Block {
                 count(&link["connects"]),
                 count(&link["disconnects"]),
                 count(&link["tries"]),
+                latency(&link["round_trip"]["p50_seconds"]),
+                latency(&link["round_trip"]["p99_seconds"]),
             ),
             !is_connected,
         );
@@ -242,8 +276,28 @@ fn registry(shown: &Shown) -> Block {
     block
 }
 
-fn events(shown: &Shown) -> Block {
-    let mut block = Block::new("events");
+/// What the node itself remembers, the newest first.
+fn recent_events(shown: &Shown) -> Block {
+    let mut block = Block::new("events of the node, by its clock (UTC)");
+    let events = &shown.now["events"];
+    let dropped = number(&events["dropped"]);
+    if dropped > 0.0 {
+        block.line(format!("{dropped} dropped for listeners that do not keep up"), true);
+    }
+    for event in list(&events["recent"]).iter().rev().take(ROWS_MAX) {
+        let seconds = number(&event["at_unix_seconds"]) as u64;
+        let (hours, minutes) = (seconds / 3600 % 24, seconds / 60 % 60);
+        let is_trouble = TROUBLE.contains(&event["name"].as_str().unwrap_or_default());
+        block.line(
+            format!("{hours:02}:{minutes:02}:{:02} {}", seconds % 60, text(&event["text"])),
+            is_trouble,
+        );
+    }
+    block
+}
+
+fn changes(shown: &Shown) -> Block {
+    let mut block = Block::new("changes from look to look, by the node's age");
     for event in shown.events.iter().rev() {
         block.line(event.clone(), false);
     }
@@ -257,6 +311,15 @@ fn number(value: &Value) -> f64 {
 /// A count as text, which columns are padded with, where a JSON value would not be.
 fn count(value: &Value) -> String {
     value.as_u64().map_or_else(|| "-".to_owned(), |count| count.to_string())
+}
+
+/// A short time; nothing of the kind has happened lately when it is zero.
+fn latency(seconds: &Value) -> String {
+    match number(seconds) {
+        0.0 => "-".to_owned(),
+        short if short < 0.01 => format!("{:.0}us", short * 1e6),
+        long => format!("{:.0}ms", long * 1e3),
+    }
 }
 
 fn per_second(rate: Option<f64>) -> String {
@@ -284,6 +347,12 @@ mod tests {
 
     #[test]
     fn a_node_in_trouble_is_shown_with_its_trouble_marked() {
+        let events = json!({"waiting": 0, "dropped": 4, "recent": [
+            {"at_unix_seconds": 3_725.5, "name": "connected", "text": "c1, shard 0: connected to a\u{1b}"},
+            {"at_unix_seconds": 3_726.5, "name": "disconnected", "text": "c1, shard 0: cut off from a"},
+        ]});
+        let requests = json!({"count": 9, "p50_seconds": 0.000_25, "p99_seconds": 0.125});
+        let round_trip = json!({"count": 0, "p50_seconds": 0.0, "p99_seconds": 0.0});
         let status = json!({
             "node": "n1", "version": "0.1.0", "process": 7, "uptime_seconds": 61.0, "state": "running",
             "ready": false, "unready": ["cluster c1 is down"],
@@ -292,13 +361,16 @@ mod tests {
             "shards": [{
                 "shard": 0, "inbox": 0, "stalls": 0, "blocks": 2, "longest_block_seconds": 1.25,
                 "blocked_seconds": 0.0, "task_panics": 0, "stopped": false,
+                "requests": requests,
                 "links": [{"cluster": "c1", "connected": false, "accepted": 10, "rejected": 0, "queued": 3,
                     "written": 0, "processed": 5, "in_doubt": 2, "discarded": 0, "lagged": 0, "stray": 0,
-                    "queued_bytes": 20_000_000, "connects": 1, "disconnects": 1, "tries": 9}],
+                    "queued_bytes": 20_000_000, "connects": 1, "disconnects": 1, "tries": 9,
+                    "round_trip": round_trip}],
             }],
             "registry": {"address": null, "syncing": false, "counters": {"refused_frame": 2, "refused_channel": 1},
                 "nodes": [{"name": "n1", "standing": "up", "address": ""}],
                 "types": [{"name": "dealer", "services": 2, "online": 1}]},
+            "events": events,
         });
         let blocks = frame(&Rates::default().take(status));
         let text = text_of(&blocks);
@@ -311,12 +383,15 @@ mod tests {
             "refused 3",
             "type dealer",
             "up 0:01:01",
+            "250us     125ms",
+            "4 dropped",
+            "01:02:05 c1, shard 0: connected to a?",
         ] {
             assert!(text.contains(part), "{part}:\n{text}");
         }
-        assert!(!text.contains("events"), "no events, no title:\n{text}");
+        assert!(!text.contains("look to look"), "nothing in it, no title:\n{text}");
         let troubled: Vec<usize> = blocks.iter().map(|block| block.troubled.len()).collect();
-        assert_eq!(troubled, [2, 0, 1, 1, 1, 0], "{text}");
+        assert_eq!(troubled, [2, 0, 1, 1, 1, 2, 0], "{text}");
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! The status page: one JSON object with what a node is and has counted.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use croupier_registry::NodeStanding;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::{
-    ClusterName, LinkStats, RegistryStats,
+    ClusterName, LatencyStats, LinkStats, RegistryStats,
     config::{Config, RingMode},
     node_shared::NodeShared,
 };
@@ -32,6 +32,7 @@ pub(super) struct Status<'a> {
     clusters: Vec<Cluster<'a>>,
     shards: Vec<Shard>,
     registry: Registry,
+    events: Events,
 }
 
 #[derive(Debug, Serialize)]
@@ -63,6 +64,7 @@ struct Shard {
     blocked_seconds: f64,
     longest_block_seconds: f64,
     task_panics: u64,
+    requests: LatencyStats,
     links: Vec<LinkStats>,
 }
 
@@ -76,6 +78,23 @@ struct Registry {
     types: Vec<Type>,
     types_not_listed: usize,
     counters: RegistryStats,
+}
+
+#[derive(Debug, Serialize)]
+struct Events {
+    /// The last ones, the newest last.
+    recent: Vec<RecentEvent>,
+    /// How many wait for the listener that lags most, and how many were dropped for such.
+    waiting: usize,
+    dropped: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct RecentEvent {
+    /// Since 1970, by the clock of this machine.
+    at_unix_seconds: f64,
+    name: &'static str,
+    text: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -96,6 +115,7 @@ struct Type {
 
 impl<'a> Status<'a> {
     pub(super) fn of(node: &'a NodeShared) -> Self {
+        node.collect_latencies();
         let unready: Vec<String> = node.unready().iter().map(ToString::to_string).collect();
         Status {
             version: env!("CARGO_PKG_VERSION"),
@@ -121,6 +141,7 @@ impl<'a> Status<'a> {
             clusters: clusters(node),
             shards: shards(node),
             registry: registry(node),
+            events: events(node),
         }
     }
 }
@@ -158,6 +179,7 @@ fn shards(node: &NodeShared) -> Vec<Shard> {
                 blocked_seconds: seconds(port.blocks.now()),
                 longest_block_seconds: seconds(stats.longest_block),
                 task_panics: stats.task_panics,
+                requests: stats.requests,
                 links: stats.links,
             }
         })
@@ -201,6 +223,16 @@ fn registry(node: &NodeShared) -> Registry {
         types_not_listed,
         counters: shared.counters.stats(),
     }
+}
+
+fn events(node: &NodeShared) -> Events {
+    let recent = node.events.recent();
+    let recent = recent.iter().map(|recent| RecentEvent {
+        at_unix_seconds: seconds(recent.at.duration_since(UNIX_EPOCH).unwrap_or_default()),
+        name: recent.event.name(),
+        text: recent.event.to_string(),
+    });
+    Events { recent: recent.collect(), waiting: node.events.waiting_max(), dropped: node.events.dropped() }
 }
 
 /// What a node is held to be, as labels and pages have it.

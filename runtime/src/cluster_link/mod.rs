@@ -56,6 +56,7 @@ use crate::{
     ClusterName, Event, Payload, PublishError, SubscribeError,
     config::{Config, LimitsConfig},
     error::{InvalidTopic, LinkEnd},
+    latency::Recorder,
     local_notify::LocalNotify,
     message::Arrival,
     node_shared::NodeShared,
@@ -110,10 +111,16 @@ pub(crate) struct Link {
     scheduled: Cell<bool>,
     waker: RefCell<Option<Waker>>,
     counters: Arc<LinkCounters>,
+    latencies: Rc<Recorder>,
 }
 
 impl Link {
-    pub(crate) fn new(index: usize, shard: usize, node: &Arc<NodeShared>) -> Rc<Link> {
+    pub(crate) fn new(
+        index: usize,
+        shard: usize,
+        node: &Arc<NodeShared>,
+        latencies: Rc<Recorder>,
+    ) -> Rc<Link> {
         let config = Arc::clone(&node.config);
         let limits = node.limits.get();
         let mut subscriptions = Subscriptions::new();
@@ -142,6 +149,7 @@ impl Link {
             scheduled: Cell::new(false),
             waker: RefCell::new(None),
             counters: Arc::clone(&node.ports[shard].links[index]),
+            latencies,
         })
     }
 
@@ -525,7 +533,8 @@ impl Link {
 
     pub(crate) fn stats(&self) -> LinkStats {
         self.refresh_counters();
-        let mut stats = self.counters.stats(&self.cluster);
+        let round_trip = self.node.ports[self.shard].latencies.round_trip(self.index);
+        let mut stats = self.counters.stats(&self.cluster, round_trip);
         let outbox = self.outbox.borrow();
         stats.queued = outbox.queued();
         stats.written = outbox.pending() - stats.queued;

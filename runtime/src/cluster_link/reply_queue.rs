@@ -49,6 +49,7 @@ pub(super) struct ReplyQueue {
     sentinel: Option<Bytes>,
     end: Cell<Option<RepliesEnd>>,
     failure: RefCell<Option<RequestError>>,
+    is_answered: Cell<bool>,
 }
 
 impl ReplyQueue {
@@ -57,7 +58,13 @@ impl ReplyQueue {
         let receiver = Receiver::queue(asked, limits.queue, SlowSubscriberPolicy::DropNewest);
         receiver.set_delivered_max(limits.replies_max);
         let end = receiver.is_closed().then_some(RepliesEnd::Count);
-        ReplyQueue { receiver, sentinel: limits.sentinel, end: Cell::new(end), failure: RefCell::new(None) }
+        ReplyQueue {
+            receiver,
+            sentinel: limits.sentinel,
+            end: Cell::new(end),
+            failure: RefCell::new(None),
+            is_answered: Cell::new(false),
+        }
     }
 
     pub(super) fn receiver(&self) -> &Receiver {
@@ -65,6 +72,7 @@ impl ReplyQueue {
     }
 
     pub(super) fn deliver(&self, arrival: &Arrival<'_>) -> Delivered {
+        self.is_answered.set(true);
         if self.sentinel.as_deref() == Some(arrival.frame.payload) {
             self.finish(RepliesEnd::Sentinel);
             return Delivered::Taken;
@@ -92,6 +100,11 @@ impl ReplyQueue {
         self.receiver.close();
     }
 
+    /// Whether anybody has answered.
+    pub(super) fn is_answered(&self) -> bool {
+        self.is_answered.get()
+    }
+
     pub(super) fn is_over(&self) -> bool {
         self.receiver.is_closed()
     }
@@ -102,6 +115,7 @@ pub(crate) struct AwaitedReplies {
     link: Rc<Link>,
     token: RequestToken,
     queue: Rc<ReplyQueue>,
+    begun: Instant,
     silence: Option<Duration>,
     has_had_any: bool,
     /// Since when the asker waits for another one.
@@ -114,10 +128,11 @@ impl AwaitedReplies {
         link: Rc<Link>,
         token: RequestToken,
         queue: Rc<ReplyQueue>,
+        begun: Instant,
         silence: Option<Duration>,
     ) -> Self {
         let alarm = Alarm::default();
-        AwaitedReplies { link, token, queue, silence, has_had_any: false, silent_since: None, alarm }
+        AwaitedReplies { link, token, queue, begun, silence, has_had_any: false, silent_since: None, alarm }
     }
 
     /// Which limit ended the replies, if one has.
@@ -133,7 +148,10 @@ impl AwaitedReplies {
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Message, RequestError>>> {
         match self.queue.receiver.poll_next(cx) {
             Poll::Ready(Some(reply)) => {
-                self.has_had_any = true;
+                if !self.has_had_any {
+                    self.has_had_any = true;
+                    self.link.latencies.request(self.begun.elapsed());
+                }
                 self.silent_since = None;
                 Poll::Ready(Some(Ok(reply)))
             }

@@ -67,9 +67,18 @@ impl Asker {
     pub(super) fn expire(&self, link: &Link) {
         match self {
             // The caller knows how long it waited.
-            Asker::One(reply) => reply
-                .finish(Err(RequestError::Timeout { cluster: link.cluster.clone(), waited: Duration::ZERO })),
-            Asker::Many(replies) => replies.finish(RepliesEnd::Timeout),
+            Asker::One(reply) => {
+                add(&link.counters.requests_timed_out, 1);
+                reply.finish(Err(RequestError::Timeout {
+                    cluster: link.cluster.clone(),
+                    waited: Duration::ZERO,
+                }));
+            }
+            Asker::Many(replies) => {
+                // Where many may answer, their time is over when all have.
+                add(&link.counters.requests_timed_out, u64::from(!replies.is_answered()));
+                replies.finish(RepliesEnd::Timeout);
+            }
         }
     }
 
@@ -77,8 +86,14 @@ impl Asker {
     pub(super) fn cut_off(&self, link: &Link) {
         let error = RequestError::Disconnected { cluster: link.cluster.clone(), sent: true };
         match self {
-            Asker::One(reply) => reply.finish(Err(error)),
-            Asker::Many(replies) => replies.fail(error),
+            Asker::One(reply) => {
+                add(&link.counters.requests_cut_off, 1);
+                reply.finish(Err(error));
+            }
+            Asker::Many(replies) => {
+                add(&link.counters.requests_cut_off, u64::from(!replies.is_answered()));
+                replies.fail(error);
+            }
         }
     }
 }
@@ -93,17 +108,20 @@ impl Link {
         payload: Payload<'_>,
         timeout: Duration,
     ) -> Result<Message, RequestError> {
-        let deadline = self.until_connected(timeout).await?;
+        let begun = Instant::now();
         let reply = Rc::new(Reply::default());
-        let token = self.expect_replies(deadline, Asker::One(Rc::clone(&reply)))?;
+        let asker = Asker::One(Rc::clone(&reply));
+        let token = self.ask(begun + timeout, asker, subject, headers, payload).await?;
         let awaited = AwaitedReply { link: Rc::clone(self), token, reply };
-        self.ask(token, subject, headers, payload)?;
-        match awaited.received().await {
+        let outcome = awaited.received().await;
+        match outcome {
+            Ok(_) => self.latencies.request(begun.elapsed()),
             Err(RequestError::Timeout { cluster, .. }) => {
-                Err(RequestError::Timeout { cluster, waited: timeout })
+                return Err(RequestError::Timeout { cluster, waited: timeout });
             }
-            outcome => outcome,
+            Err(_) => {}
         }
+        outcome
     }
 
     /// Sends a request, and has all its replies come until one of the limits is reached.
@@ -114,14 +132,14 @@ impl Link {
         payload: Payload<'_>,
         limits: ReplyLimits,
     ) -> Result<AwaitedReplies, RequestError> {
-        let deadline = self.until_connected(limits.timeout).await?;
-        let silence = limits.silence;
+        let begun = Instant::now();
+        let (deadline, silence) = (begun + limits.timeout, limits.silence);
         let asked = Subject::from_wire(Bytes::copy_from_slice(subject));
         let queue = Rc::new(ReplyQueue::new(asked, limits));
         let is_over = queue.is_over();
-        let token = self.expect_replies(deadline, Asker::Many(Rc::clone(&queue)))?;
-        let awaited = AwaitedReplies::new(Rc::clone(self), token, queue, silence);
-        self.ask(token, subject, headers, payload)?;
+        let asker = Asker::Many(Rc::clone(&queue));
+        let token = self.ask(deadline, asker, subject, headers, payload).await?;
+        let awaited = AwaitedReplies::new(Rc::clone(self), token, queue, begun, silence);
         if is_over {
             // None is awaited from the start.
             self.cancel_request(token);
@@ -148,7 +166,10 @@ impl Link {
         };
         let nobody =
             frame.payload.is_empty() && frame.headers.and_then(status_code) == Some(NO_RESPONDERS_CODE);
-        let nobody = nobody.then(|| RequestError::NoResponders { cluster: self.cluster.clone() });
+        let nobody = nobody.then(|| {
+            add(&self.counters.requests_no_responders, 1);
+            RequestError::NoResponders { cluster: self.cluster.clone() }
+        });
         match asker {
             Asker::One(reply) => {
                 let reply = Rc::clone(reply);
@@ -176,32 +197,58 @@ impl Link {
         }
     }
 
-    /// When a request that may take `timeout` has to be over, once the link's first try has succeeded.
-    async fn until_connected(&self, timeout: Duration) -> Result<Instant, RequestError> {
-        let begun = Instant::now();
-        let tried = crate::time::timeout(timeout, self.first_try()).await;
-        if matches!(tried, Ok(LinkStatus::Connected)) {
-            return Ok(begun + timeout);
-        }
-        Err(RequestError::Disconnected { cluster: self.cluster.clone(), sent: false })
-    }
-
-    fn expect_replies(&self, deadline: Instant, asker: Asker) -> Result<RequestToken, RequestError> {
-        self.requests
-            .borrow_mut()
-            .insert(deadline, asker)
-            .map_err(|full| RequestError::TooMany { cluster: self.cluster.clone(), limit: full.max })
-    }
-
-    fn ask(
+    /// Sends a request when the link's first try has succeeded, and gives it its place. A request that is not
+    /// sent is counted, and leaves nothing.
+    async fn ask(
         &self,
-        token: RequestToken,
+        deadline: Instant,
+        asker: Asker,
         subject: &[u8],
         headers: Option<&Headers>,
         payload: Payload<'_>,
-    ) -> Result<(), RequestError> {
+    ) -> Result<RequestToken, RequestError> {
+        let asked = match self.until_connected(deadline).await {
+            Ok(()) => self.send(deadline, asker, subject, headers, payload),
+            Err(error) => Err(error),
+        };
+        let counter = if asked.is_ok() { &self.counters.requests } else { &self.counters.requests_unsent };
+        add(counter, 1);
+        asked
+    }
+
+    async fn until_connected(&self, deadline: Instant) -> Result<(), RequestError> {
+        if self.status.get() == LinkStatus::Connected {
+            return Ok(());
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        match crate::time::timeout(left, self.first_try()).await {
+            Ok(LinkStatus::Connected) => Ok(()),
+            _ => Err(RequestError::Disconnected { cluster: self.cluster.clone(), sent: false }),
+        }
+    }
+
+    fn send(
+        &self,
+        deadline: Instant,
+        asker: Asker,
+        subject: &[u8],
+        headers: Option<&Headers>,
+        payload: Payload<'_>,
+    ) -> Result<RequestToken, RequestError> {
+        let token = self
+            .requests
+            .borrow_mut()
+            .insert(deadline, asker)
+            .map_err(|full| RequestError::TooMany { cluster: self.cluster.clone(), limit: full.max })?;
         let inbox = self.reply_subject(token);
-        Ok(self.publish(&Destination::Subject { subject, reply: Some(&inbox), headers }, payload)?)
+        let to = Destination::Subject { subject, reply: Some(&inbox), headers };
+        match self.publish(&to, payload) {
+            Ok(()) => Ok(token),
+            Err(error) => {
+                self.cancel_request(token);
+                Err(error.into())
+            }
+        }
     }
 
     /// The subject that a reply to this token comes to. The first call subscribes, ahead of the request.

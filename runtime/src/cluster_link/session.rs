@@ -171,6 +171,8 @@ pub(super) struct Session<'l> {
     is_overlapped: bool,
     /// When the oldest message was seen that no PING follows.
     unmarked_since: Option<Instant>,
+    /// The PING that is being measured, and when it was written.
+    timed_ping: Option<(PingId, Instant)>,
     is_ready: bool,
 }
 
@@ -204,6 +206,7 @@ impl<'l> Session<'l> {
             is_own_ping_answered: false,
             is_overlapped: false,
             unmarked_since: None,
+            timed_ping: None,
             is_ready: false,
         }
     }
@@ -425,6 +428,7 @@ impl<'l> Session<'l> {
                 return self.send_own(cx);
             }
         } else if outbox.has_room_for_control() {
+            let pinged_before = self.connection.last_ping();
             // A PONG or keepalive PING is whole in itself, and needs no checkpoint of its own.
             self.connection.poll_transmit(outbox.control(), now);
             let mut barriers = self.link.barriers.borrow_mut();
@@ -433,6 +437,10 @@ impl<'l> Session<'l> {
                 outbox.mark(ping);
                 barriers.pinged(ping);
                 self.unmarked_since = None;
+            }
+            let pinged = self.connection.last_ping();
+            if pinged > pinged_before && self.timed_ping.is_none() {
+                self.timed_ping = Some((pinged, Instant::now()));
             }
         }
         loop {
@@ -453,6 +461,17 @@ impl<'l> Session<'l> {
             self.link.room.notify();
         }
         Ok(())
+    }
+
+    fn measure_round_trip(&mut self, answered: PingId) {
+        if let Some((ping, at)) = self.timed_ping
+            && ping <= answered
+        {
+            self.timed_ping = None;
+            if ping == answered {
+                self.link.latencies.round_trip(self.link.index, at.elapsed());
+            }
+        }
     }
 
     fn send_own(&mut self, cx: &mut Context<'_>) -> Result<(), SessionEnd> {
@@ -504,6 +523,7 @@ impl Session<'_> {
             Event::Pong(ping) if self.part == Part::Current => {
                 link.outbox.borrow_mut().pong(ping);
                 link.barriers.borrow_mut().pong(ping);
+                self.measure_round_trip(ping);
             }
             Event::Pong(ping) if self.last_own_ping == Some(ping) => {
                 self.is_own_ping_answered = true;

@@ -10,28 +10,46 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
+    time::SystemTime,
 };
 
 use atomic_waker::AtomicWaker;
 use futures_core::Stream;
 
-use super::Event;
+use super::{Event, words::NAMES};
 use crate::error::panic_message;
 
 /// Events that wait for one listener, at most. Later ones are dropped and counted.
 pub const EVENTS_MAX: usize = 1024;
+
+/// Events that are remembered for the pages of the admin server; the oldest makes room.
+const RECENT_MAX: usize = 64;
 
 /// Where the shards tell what happens. While nobody listens, an event is not even made.
 #[derive(Default)]
 pub(crate) struct EventHub {
     is_heard: AtomicBool,
     callback: Option<EventCallback>,
+    /// Whether events are remembered, and so always made.
+    remembers: bool,
     listeners: Mutex<Listeners>,
+    /// How many were made, by their number.
+    made: [AtomicU64; NAMES.len()],
+    /// Dropped for listeners that did not keep up, those that have gone included.
+    dropped: AtomicU64,
+}
+
+/// An event and when it happened.
+pub(crate) struct RecentEvent {
+    pub(crate) at: SystemTime,
+    pub(crate) event: Event,
 }
 
 #[derive(Default)]
 struct Listeners {
     queues: Vec<Arc<Queue>>,
+    /// The newest last.
+    recent: VecDeque<Arc<RecentEvent>>,
     is_closed: bool,
 }
 
@@ -66,8 +84,14 @@ impl fmt::Debug for EventCallback {
 }
 
 impl EventHub {
-    pub(crate) fn new(callback: Option<EventCallback>) -> Self {
-        EventHub { is_heard: AtomicBool::new(callback.is_some()), callback, listeners: Mutex::default() }
+    /// `remembers`: whether the last events can be asked for afterwards.
+    pub(crate) fn new(callback: Option<EventCallback>, remembers: bool) -> Self {
+        EventHub {
+            is_heard: AtomicBool::new(callback.is_some() || remembers),
+            callback,
+            remembers,
+            ..EventHub::default()
+        }
     }
 
     /// Tells all who listen. `event` is called only if somebody does.
@@ -76,9 +100,21 @@ impl EventHub {
             return;
         }
         let event = event();
-        for queue in &self.listeners().queues {
-            queue.push(&event);
+        self.made[event.number()].fetch_add(1, Ordering::Relaxed);
+        let mut listeners = self.listeners();
+        for queue in &listeners.queues {
+            if !queue.push(&event) {
+                self.dropped.fetch_add(1, Ordering::Relaxed);
+            }
         }
+        if self.remembers {
+            if listeners.recent.len() == RECENT_MAX {
+                listeners.recent.pop_front();
+            }
+            let recent = RecentEvent { at: SystemTime::now(), event: event.clone() };
+            listeners.recent.push_back(Arc::new(recent));
+        }
+        drop(listeners);
         if let Some(EventCallback(callback)) = &self.callback
             && let Err(panic) = catch_unwind(AssertUnwindSafe(|| callback(&event)))
         {
@@ -99,6 +135,26 @@ impl EventHub {
         Events { hub: Arc::clone(self), queue }
     }
 
+    /// The last events, the newest last; none unless the hub remembers.
+    pub(crate) fn recent(&self) -> Vec<Arc<RecentEvent>> {
+        self.listeners().recent.iter().cloned().collect()
+    }
+
+    /// How many events of each name were made. While nobody listened, none was.
+    pub(crate) fn made(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        NAMES.into_iter().zip(&self.made).map(|(name, made)| (name, made.load(Ordering::Relaxed)))
+    }
+
+    /// Events that were dropped because a listener did not keep up.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Events that wait for the listener that lags most.
+    pub(crate) fn waiting_max(&self) -> usize {
+        self.listeners().queues.iter().map(|queue| queue.waiting().events.len()).max().unwrap_or(0)
+    }
+
     /// Nothing happens any more: every stream ends after what waits.
     pub(crate) fn close(&self) {
         let mut listeners = self.listeners();
@@ -115,15 +171,17 @@ impl EventHub {
 }
 
 impl Queue {
-    fn push(&self, event: &Event) {
+    /// Whether there was room.
+    fn push(&self, event: &Event) -> bool {
         let mut waiting = self.waiting();
         if waiting.events.len() >= EVENTS_MAX {
             self.lagged.fetch_add(1, Ordering::Relaxed);
-            return;
+            return false;
         }
         waiting.events.push_back(event.clone());
         drop(waiting);
         self.waker.wake();
+        true
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -174,7 +232,7 @@ impl Drop for Events {
     fn drop(&mut self) {
         let mut listeners = self.hub.listeners();
         listeners.queues.retain(|queue| !Arc::ptr_eq(queue, &self.queue));
-        if listeners.queues.is_empty() && self.hub.callback.is_none() {
+        if listeners.queues.is_empty() && self.hub.callback.is_none() && !self.hub.remembers {
             self.hub.is_heard.store(false, Ordering::Release);
         }
     }
@@ -225,12 +283,30 @@ mod tests {
             assert_eq!(quick.try_next(), Some(Event::Draining));
         }
         assert_eq!((slow.lagged(), quick.lagged()), (5, 0));
+        assert_eq!((hub.dropped(), hub.waiting_max()), (5, EVENTS_MAX));
         assert_eq!(std::iter::from_fn(|| slow.try_next()).count(), EVENTS_MAX);
     }
 
     #[test]
+    fn the_last_events_are_remembered_with_or_without_a_listener() {
+        let hub = Arc::new(EventHub::new(None, true));
+        drop(hub.listen());
+        let refused = |number: usize| Event::ReloadRefused { reason: format!("{number}\nline") };
+        for number in 0..RECENT_MAX + 7 {
+            hub.emit(|| refused(number));
+        }
+        let recent = hub.recent();
+        let found: Vec<&Event> = recent.iter().map(|recent| &recent.event).collect();
+        let expected: Vec<Event> = (7..RECENT_MAX + 7).map(refused).collect();
+        assert_eq!(found, expected.iter().collect::<Vec<_>>());
+        let made: Vec<_> = hub.made().filter(|(_, made)| *made > 0).collect();
+        assert_eq!(made, [("reload_refused", RECENT_MAX as u64 + 7)]);
+        assert_eq!(expected[0].to_string(), "the configuration stays as it was: 7; line");
+    }
+
+    #[test]
     fn a_callback_that_panics_hurts_nobody() {
-        let hub = Arc::new(EventHub::new(Some(EventCallback::new(|_| panic!("in the callback")))));
+        let hub = Arc::new(EventHub::new(Some(EventCallback::new(|_| panic!("in the callback"))), false));
         let mut events = hub.listen();
         hub.emit(|| Event::Draining);
         assert_eq!(events.try_next(), Some(Event::Draining));

@@ -3,79 +3,21 @@
 use std::{fmt::Error, sync::atomic::Ordering};
 
 use prometheus_client::{
-    encoding::{DescriptorEncoder, EncodeLabelSet, NoLabelSet},
+    encoding::{DescriptorEncoder, NoLabelSet},
     metrics::MetricType,
     registry::Unit,
 };
 
-use super::process::ProcessUsage;
+use super::{
+    page::{Labels, Page},
+    process::ProcessUsage,
+};
 use crate::{LinkStats, RegistryStats, ShardStats, admin::standing, logging, node_shared::NodeShared};
-
-/// A label and its value.
-type Labels<'a, const N: usize> = [(&'static str, &'a str); N];
-
-/// The page, family after family.
-struct Page<'e>(DescriptorEncoder<'e>);
-
-impl Page<'_> {
-    fn counter<'a, const N: usize>(
-        &mut self,
-        name: &str,
-        help: &str,
-        unit: &'static str,
-        samples: impl IntoIterator<Item = (Labels<'a, N>, u64)>,
-    ) -> Result<(), Error> {
-        // Some parsers take a family without samples for the beginning of the next.
-        let mut samples = samples.into_iter().peekable();
-        if samples.peek().is_none() {
-            return Ok(());
-        }
-        let unit = unit_of(unit);
-        let mut family = self.0.encode_descriptor(name, help, unit.as_ref(), MetricType::Counter)?;
-        for (labels, value) in samples {
-            family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&value, None)?;
-        }
-        Ok(())
-    }
-
-    fn gauge<'a, const N: usize>(
-        &mut self,
-        name: &str,
-        help: &str,
-        unit: &'static str,
-        samples: impl IntoIterator<Item = (Labels<'a, N>, f64)>,
-    ) -> Result<(), Error> {
-        // Some parsers take a family without samples for the beginning of the next.
-        let mut samples = samples.into_iter().peekable();
-        if samples.peek().is_none() {
-            return Ok(());
-        }
-        let unit = unit_of(unit);
-        let mut family = self.0.encode_descriptor(name, help, unit.as_ref(), MetricType::Gauge)?;
-        for (labels, value) in samples {
-            family.encode_family(&labels)?.encode_gauge(&value)?;
-        }
-        Ok(())
-    }
-
-    fn info(&mut self, name: &str, help: &str, labels: &impl EncodeLabelSet) -> Result<(), Error> {
-        self.0.encode_descriptor(name, help, None, MetricType::Info)?.encode_info(labels)
-    }
-}
-
-fn unit_of(unit: &'static str) -> Option<Unit> {
-    match unit {
-        "" => None,
-        "bytes" => Some(Unit::Bytes),
-        "seconds" => Some(Unit::Seconds),
-        other => Some(Unit::Other(other.to_owned())),
-    }
-}
 
 /// One count of each link.
 struct LinkCounter(&'static str, &'static str, &'static str, fn(&LinkStats) -> u64);
 
-const LINK_COUNTERS: [LinkCounter; 18] = [
+const LINK_COUNTERS: [LinkCounter; 19] = [
     LinkCounter("link_connects", "Connections that a server has accepted", "", |link| link.connects),
     LinkCounter(
         "link_disconnects",
@@ -142,6 +84,9 @@ const LINK_COUNTERS: [LinkCounter; 18] = [
         link.handler_panics
     }),
     LinkCounter("server_errors", "Complaints of servers, their -ERR lines", "", |link| link.server_errors),
+    LinkCounter("requests", "Requests that were sent, those of calls to services included", "", |link| {
+        link.requests
+    }),
 ];
 
 /// One count of each shard.
@@ -211,6 +156,7 @@ const REGISTRY_COUNTERS: [RegistryCounter; 12] = [
 
 /// Writes all families of a node.
 pub(super) fn encode(node: &NodeShared, encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+    node.collect_latencies();
     let mut page = Page(encoder);
     let shard_names: Vec<String> = (0..node.shards()).map(|shard| shard.to_string()).collect();
     let shards: Vec<ShardStats> =
@@ -218,7 +164,9 @@ pub(super) fn encode(node: &NodeShared, encoder: DescriptorEncoder<'_>) -> Resul
     node_families(&mut page, node)?;
     shard_families(&mut page, node, &shards, &shard_names)?;
     link_families(&mut page, &shards, &shard_names)?;
+    latency_families(&mut page, node, &shard_names)?;
     registry_families(&mut page, node)?;
+    event_families(&mut page, node)?;
     admin_families(&mut page, node)?;
     process_families(&mut page)
 }
@@ -300,6 +248,21 @@ fn link_families(page: &mut Page<'_>, shards: &[ShardStats], names: &[String]) -
                 .map(|(reason, count)| ([cluster, shard, ("reason", reason)], count))
         }),
     )?;
+    page.counter(
+        "request_failures",
+        "Requests without a reply; unsent: the link was down or had no room; timeout; no_responders: nobody listens; \
+         cut_off: the connection was cut meanwhile",
+        "",
+        links().flat_map(|(link, [cluster, shard])| {
+            [
+                ("unsent", link.requests_unsent),
+                ("timeout", link.requests_timed_out),
+                ("no_responders", link.requests_no_responders),
+                ("cut_off", link.requests_cut_off),
+            ]
+            .map(|(reason, count)| ([cluster, shard, ("reason", reason)], count))
+        }),
+    )?;
     page.gauge(
         "link_connected",
         "1 when the link is connected",
@@ -317,6 +280,28 @@ fn link_families(page: &mut Page<'_>, shards: &[ShardStats], names: &[String]) -
         "What waits to be sent, at most limits.publish_buffer",
         "bytes",
         links().map(|(link, labels)| (labels, link.queued_bytes as f64)),
+    )
+}
+
+fn latency_families(page: &mut Page<'_>, node: &NodeShared, names: &[String]) -> Result<(), Error> {
+    let totals: Vec<_> = node.ports.iter().map(|port| port.latencies.totals()).collect();
+    page.histogram(
+        "request_duration_seconds",
+        "From a request to its reply, or to the first of many, in the caller's hands; those without a reply are in \
+         request_failures",
+        totals.iter().zip(names).map(|((requests, _), name)| ([("shard", name.as_str())], requests.clone())),
+    )?;
+    let links = node.ports.iter().zip(&totals).zip(names).flat_map(|((port, (_, round_trips)), name)| {
+        let used =
+            port.links.iter().zip(&node.clusters).zip(round_trips).filter(|((link, _), _)| link.is_used());
+        used.map(|((_, cluster), totals)| {
+            ([("cluster", cluster.as_str()), ("shard", name.as_str())], totals.clone())
+        })
+    });
+    page.histogram(
+        "link_round_trip_seconds",
+        "From a PING behind what was published to its PONG, one at a time, the turns of the shard included",
+        links,
     )
 }
 
@@ -364,6 +349,27 @@ fn registry_families(page: &mut Page<'_>, node: &NodeShared) -> Result<(), Error
     page.gauge("registry_types", "Types of services that somebody offers", "", [([], kinds.len() as f64)])?;
     page.gauge("registry_services", "Services, all nodes and types together", "", [([], services as f64)])?;
     page.gauge("registry_services_online", "Of these, those that lookups find", "", [([], online as f64)])
+}
+
+fn event_families(page: &mut Page<'_>, node: &NodeShared) -> Result<(), Error> {
+    page.counter(
+        "events",
+        "What happened, by the name of the event",
+        "",
+        node.events.made().map(|(name, count)| ([("event", name)], count)),
+    )?;
+    page.counter(
+        "events_dropped",
+        "Events that were dropped because a listener of the application did not keep up",
+        "",
+        [([], node.events.dropped())],
+    )?;
+    page.gauge(
+        "events_waiting",
+        "Events that wait for the listener that lags most, at most 1024",
+        "",
+        [([], node.events.waiting_max() as f64)],
+    )
 }
 
 fn admin_families(page: &mut Page<'_>, node: &NodeShared) -> Result<(), Error> {
@@ -460,11 +466,24 @@ mod tests {
                 lagged: _,
                 handler_panics: _,
                 server_errors: _,
+                requests: _,
+                requests_unsent: _,
+                requests_timed_out: _,
+                requests_no_responders: _,
+                requests_cut_off: _,
+                round_trip: _,
             } = stats;
         }
         fn shard(stats: &ShardStats) {
-            let ShardStats { shard: _, links: _, stalls: _, blocks: _, longest_block: _, task_panics: _ } =
-                stats;
+            let ShardStats {
+                shard: _,
+                links: _,
+                stalls: _,
+                blocks: _,
+                longest_block: _,
+                task_panics: _,
+                requests: _,
+            } = stats;
         }
         let _compiled: fn(&LinkStats) = link;
         let _compiled: fn(&ShardStats) = shard;
