@@ -57,7 +57,19 @@ fn top_prints_a_running_node_once_and_without_escape_codes() {
             assert!(Instant::now() < deadline, "{shown}");
         };
         assert!(!shown.contains('\u{1b}'), "{shown:?}");
-        for part in ["node\n", "n1", "shards\n", "links\n", "c1", " up ", "registry\n"] {
+        for part in [
+            "node\n",
+            "n1",
+            "shards\n",
+            "links\n",
+            "c1",
+            " up ",
+            "registry\n",
+            "answers/s",
+            "ping p99",
+            "events of the node",
+            "c1, shard 0: connected to 127.0.0.1:",
+        ] {
             assert!(shown.contains(part), "{part}:\n{shown}");
         }
         let fates = shown.split_once("fates of publishes").expect("the fates").1;
@@ -87,6 +99,7 @@ fn the_doctor_tells_of_everything_and_hears_a_file() {
         "governor",
         "pressure",
         "clock",
+        "clock sync",
         "nats-server",
     ] {
         assert!(shown.contains(subject), "{subject}:\n{shown}");

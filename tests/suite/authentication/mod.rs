@@ -5,3 +5,5 @@ mod jwt;
 mod kinds;
 mod rotation;
 mod tokens;
+
+pub(crate) use self::tokens::Accounts;

@@ -6,25 +6,25 @@ use nkeys::KeyPair;
 use serde_json::{Value, json};
 
 /// An operator with one account, whose users it makes.
-pub(super) struct Accounts {
+pub(crate) struct Accounts {
     operator: KeyPair,
     account: KeyPair,
 }
 
 /// A user's JWT, and the seed of its key.
-pub(super) struct User {
-    pub(super) jwt: String,
-    pub(super) seed: String,
-    pub(super) key: KeyPair,
+pub(crate) struct User {
+    pub(crate) jwt: String,
+    pub(crate) seed: String,
+    pub(crate) key: KeyPair,
 }
 
 impl Accounts {
-    pub(super) fn new() -> Accounts {
+    pub(crate) fn new() -> Accounts {
         Accounts { operator: KeyPair::new_operator(), account: KeyPair::new_account() }
     }
 
     /// The configuration of a server that knows the account.
-    pub(super) fn server_config(&self) -> String {
+    pub(crate) fn server_config(&self) -> String {
         let operator =
             jwt(&self.operator, &self.operator, &json!({ "type": "operator", "version": 2 }), None);
         let unlimited = json!({
@@ -43,7 +43,7 @@ impl Accounts {
     }
 
     /// A user whose JWT ends so many seconds from here, or never.
-    pub(super) fn user(&self, seconds: Option<i64>) -> User {
+    pub(crate) fn user(&self, seconds: Option<i64>) -> User {
         let key = KeyPair::new_user();
         let claims = json!({ "pub": {}, "sub": {}, "subs": -1, "data": -1, "payload": -1, "type": "user", "version": 2 });
         User { jwt: jwt(&self.account, &key, &claims, seconds), seed: key.seed().unwrap(), key }
@@ -52,7 +52,7 @@ impl Accounts {
 
 impl User {
     /// As `nsc` writes it.
-    pub(super) fn creds(&self) -> String {
+    pub(crate) fn creds(&self) -> String {
         format!(
             "-----BEGIN NATS USER JWT-----\n{}\n------END NATS USER JWT------\n\n\
             ************************* IMPORTANT *************************\n\n\

@@ -74,16 +74,18 @@ fn sighup_reads_the_file_again_and_applies_all_of_it_or_nothing() {
     says("at most 1000");
     write(&path, server, 2000, "2s");
     signal(libc::SIGHUP);
-    says("at most 2000");
+    says("event reloaded");
     // The interval cannot change, so the payload does not either; the next file can.
     write(&path, server, 3000, "3s");
     signal(libc::SIGHUP);
+    says("event reload_refused");
     says("stays as it was");
     write(&path, server, 4000, "2s");
     signal(libc::SIGHUP);
     says("at most 4000");
     std::fs::write(&path, "nonsense").unwrap();
     signal(libc::SIGHUP);
+    says("event reload_refused");
     says("stays as it was");
     signal(libc::SIGTERM);
     let status = wait_for("the child's end", || child.0.try_wait().unwrap());
@@ -105,6 +107,7 @@ fn a_process_that_is_told_again() {
     let builder = Node::from_sources(&Sources::new().file(path)).unwrap();
     builder
         .shards(1)
+        .on_event(|event| println!("event {}", event.name()))
         .run(async |shard: Shard| {
             let mut known = 0;
             let watching = shard.clone();

@@ -6,6 +6,7 @@ use std::{
 };
 
 use croupier::{Shard, testing::LocalCluster};
+use futures_lite::future;
 
 use super::{
     client::{Client, status},
@@ -21,6 +22,15 @@ fn scrapes_are_answered_while_every_shard_is_blocked_and_the_blocks_are_counted(
     builder.config_mut().shards.blocked_after = Duration::from_millis(200);
     let node = TestNode::start(builder, 2);
     let address = node.handle.admin_addr().expect("an admin server");
+    node.on(0, async |shard: Shard| {
+        let mut asked = shard.subscribe("asked").await.unwrap();
+        let answering = async { asked.next().await.unwrap().respond("answer").unwrap() };
+        let (answer, ()) = future::zip(shard.request("asked", ""), answering).await;
+        answer.unwrap();
+    });
+    let answered =
+        || Page::scrape(address).histogram("croupier_request_duration_seconds", &[("shard", "0")]).count;
+    wait_for("the shard to hand over", || (answered() == 1).then_some(()));
     let mut releases = Vec::new();
     let (begun, blocked) = mpsc::channel();
     for shard in 0..2 {
@@ -46,6 +56,7 @@ fn scrapes_are_answered_while_every_shard_is_blocked_and_the_blocks_are_counted(
         let answer = client.get(path);
         assert!([200, 503].contains(&answer.code), "{path}: {answer:?}");
     }
+    assert_eq!((answered(), &status(address)["shards"][0]["requests"]["count"]), (1, &1.into()));
     for shard in ["0", "1"] {
         wait_for("the block to be seen", || {
             let page = Page::scrape(address);
