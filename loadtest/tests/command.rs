@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Output, Stdio};
@@ -104,6 +105,96 @@ fn a_configuration_is_checked_and_shown() {
     assert!(stderr(&output).contains("--set registry.heartbeat: registry.heartbeat: is 1ms"), "{output:?}");
     assert!(stderr(&output).contains("--set node.name: node.name: "), "{output:?}");
     assert_eq!(output.stdout, b"");
+    fs::remove_dir_all(&folder).expect("the folder is gone");
+}
+
+#[test]
+fn no_secret_of_any_kind_is_printed() {
+    const CANARY: &str = "canary4m9x";
+    // Seeds of nobody, made for this test.
+    const SEED: &str = "SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY";
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("secrets-{}", std::process::id()));
+    fs::create_dir_all(&folder).expect("a folder");
+    let write = |name: &str, text: &str| fs::write(folder.join(name), text).expect("a file");
+    write("password", CANARY);
+    write("token", CANARY);
+    write("seed", SEED);
+    write(
+        "creds",
+        &format!(
+            "-----BEGIN NATS USER JWT-----\neyJ.{CANARY}.sig\n------END NATS USER JWT------\n\n\
+             -----BEGIN USER NKEY SEED-----\n{SEED}\n------END USER NKEY SEED------\n"
+        ),
+    );
+    write("key.pem", &format!("-----BEGIN PRIVATE KEY-----\n{CANARY}\n-----END PRIVATE KEY-----\n"));
+    write("registry", &format!("{CANARY}-registry"));
+    // Nothing listens there, which `--connect` is to find out.
+    let refusing = TcpListener::bind("127.0.0.1:0").and_then(|bound| bound.local_addr()).expect("a port");
+    let clusters: String = [
+        "auth = { user = \"app\", password_file = \"password\" }",
+        "auth = { token_file = \"token\" }",
+        "auth = { nkey_seed_file = \"seed\" }",
+        "auth = { creds_file = \"creds\" }",
+        "tls = { cert_file = \"key.pem\", key_file = \"key.pem\" }",
+    ]
+    .iter()
+    .enumerate()
+    .map(|(number, more)| {
+        format!(
+            "[[clusters]]\nname = \"c{number}\"\nservers = [\"nats://127.0.0.{}:{}\"]\n{more}\n",
+            number + 1,
+            refusing.port()
+        )
+    })
+    .collect();
+    let text = format!(
+        "version = 1\n[node]\nname = \"n1\"\n{clusters}[registry]\ncluster = \"prod\"\nsecret_files = [\"registry\"]\n"
+    );
+    write("node.toml", &text);
+    // The same with secrets where they do not belong.
+    write("wrong.toml", &text.replace("password_file = \"password\"", &format!("password = {CANARY:?}")));
+    let (right, wrong) = (folder.join("node.toml"), folder.join("wrong.toml"));
+    let (right, wrong) = (right.to_str().expect("a plain path"), wrong.to_str().expect("a plain path"));
+    let in_a_url = format!("clusters=[{{name=\"c0\",servers=[\"nats://app:{CANARY}@{refusing}\"]}}]");
+    let report = folder.join("report.json");
+    let report_path = report.to_str().expect("a plain path");
+    let mut shown = String::new();
+    for arguments in [
+        &["check", right][..],
+        &["check", right, "--connect"],
+        &["check", right, "--set", &in_a_url],
+        &["check", wrong],
+        &["config", "show", right],
+        &["config", "show", right, "--origin"],
+        &["config", "show", right, "--set", &in_a_url],
+        &["config", "show", wrong],
+        &["doctor", right],
+        &["doctor", wrong],
+        &[
+            "run",
+            "--rate",
+            "1k",
+            "--warmup",
+            "0s",
+            "--duration",
+            "200ms",
+            "--shards",
+            "1",
+            "--clusters",
+            "1",
+            "--json",
+            report_path,
+        ],
+    ] {
+        let output = command(arguments).env("APP_PASSWORD", CANARY).output().expect("the program runs");
+        assert!(!output.stdout.is_empty() || !output.stderr.is_empty(), "{arguments:?}");
+        shown += &String::from_utf8_lossy(&[output.stdout, output.stderr].concat());
+    }
+    shown += &fs::read_to_string(&report).expect("a report");
+    assert!(shown.contains("registry") && shown.contains("nkey_seed_file"), "it was read at all: {shown}");
+    for secret in [CANARY, SEED] {
+        assert!(!shown.contains(secret), "{shown}");
+    }
     fs::remove_dir_all(&folder).expect("the folder is gone");
 }
 
