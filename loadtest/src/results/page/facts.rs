@@ -26,6 +26,9 @@ pub(super) const ALARMING: [&str; 14] = [
     "unanswered",
 ];
 
+/// How a verdict begins its reason when what is wrong is more than the faults explain.
+const WRONG_COUNTS: &str = "wrong counts";
+
 /// What was done, and what came of it: the keys of a count and of what it is out of.
 const ACHIEVEMENTS: [(&str, &str, &str); 4] = [
     ("delivered", "sent", "delivered"),
@@ -147,9 +150,10 @@ pub(super) fn figures(run: &RunFile) -> String {
     let named = if named.is_empty() { "none lost, double or damaged".to_owned() } else { named.join(", ") };
     // What a fault did to its own cluster does not speak against the run.
     let excused: f64 = run.faults.iter().map(cost_of).sum();
+    let is_explained = wrong <= excused && !run.verdict.reasons.iter().any(|it| it.starts_with(WRONG_COUNTS));
     let (name, class) = match wrong {
         0.0 => ("wrong", ""),
-        wrong if wrong <= excused => ("wrong, by the faults", ""),
+        _ if is_explained => ("wrong, by faults", ""),
         _ => ("wrong", " bad"),
     };
     card(class, name, &whole(wrong), &named);

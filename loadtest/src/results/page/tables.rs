@@ -148,7 +148,16 @@ pub(super) fn counts(run: &RunFile) -> String {
     }
     section(
         "Counts",
-        "Every one is checked: who sent it, where it belongs, its place in the order, and its bytes.",
+        match run.scenario.as_str() {
+            "pubsub" | "fanout" => {
+                "Every message is checked: who sent it, where it belongs, its place in the order, and its bytes."
+            }
+            "calls" => {
+                "Every call is checked against what was executed, and against who was there to execute it."
+            }
+            "registry" => "Every change is looked for on every other node.",
+            _ => "",
+        },
         &format!(
             "<table><thead><tr><th></th><th class=\"n\">measured phase</th><th class=\"n\">warm-up</th></tr></thead>\
              <tbody>{rows}</tbody></table>"

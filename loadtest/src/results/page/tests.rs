@@ -42,6 +42,11 @@ fn what_speaks_against_a_run_is_on_top() {
     assert!(place(">INVALID<") < place("lost 1"), "the verdict comes first");
     assert!(place("wrong counts in the measured phase") < place("class=\"figures\""));
     assert!(place("e2e.p99.9&lt;2ms") < place("class=\"figures\""));
+    assert!(page.contains("class=\"figure bad\""), "what is wrong stands out");
+    let mut excused = sample_run();
+    excused.verdict.reasons.clear();
+    let excused = super::page(&excused);
+    assert!(!excused.contains("class=\"figure bad\"") && excused.contains("wrong, by faults"));
     assert!(page.contains("&#39;3s kill c2/1&#39;"), "the command is quoted for a shell");
 }
 
