@@ -328,9 +328,10 @@ fn judge_clock_sync(reading: &Reading) -> Line {
             SUBJECT,
             Grade::Warn,
             "nobody keeps this clock right",
-            "timedatectl set-ntp true, or start chronyd. By the clock, certificates and JWTs are good or expired, and \
-             log lines can be compared; no order and no lease of the registry depends on it, but a node that is \
-             restarted with its clock set back has to be told by the others that it lived before",
+            "timedatectl set-ntp true, or start chronyd\n\
+             by the clock, certificates and JWTs are good or expired, and lines of logs are compared; the registry \
+             compares none,\nbut a node that comes back with its clock set back has to be told by the others that it \
+             lived before",
         ),
     }
 }
