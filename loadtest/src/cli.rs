@@ -4,6 +4,7 @@ mod compare;
 mod doctor;
 mod error;
 mod help;
+mod local;
 mod nearest;
 mod run;
 mod show;
@@ -19,6 +20,7 @@ pub(crate) use self::nearest::{nearest, option_name};
 use crate::compare::CompareOptions;
 use crate::config_command::{self, ConfigCommand};
 use crate::doctor::DoctorOptions;
+use crate::local::LocalOptions;
 use crate::options::{CallsOptions, RegistryOptions, RunOptions};
 use crate::show::ShowOptions;
 use crate::top::TopOptions;
@@ -36,6 +38,7 @@ pub(crate) enum Command {
     Doctor(DoctorOptions),
     Show(ShowOptions),
     Compare(CompareOptions),
+    Local(LocalOptions),
     /// What this program starts itself as, for a process of a scenario; people have no use for it.
     Worker(WorkerOf),
 }
@@ -62,7 +65,7 @@ impl WorkerOf {
     }
 }
 
-const COMMANDS: &str = "run, show, compare, check, config, top, doctor";
+const COMMANDS: &str = "run, show, compare, local, check, config, top, doctor";
 
 /// Reads the arguments, without the program's name.
 pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, UsageError> {
@@ -70,6 +73,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
     match parser.next()? {
         None => Ok(Command::Run(RunOptions::default())),
         Some(Arg::Value(word)) if word == "run" => run::parse(&mut parser),
+        Some(Arg::Value(word)) if word == "local" => local::parse(&mut parser),
         Some(Arg::Value(word)) if word == "config" => config_command::parse(&mut parser),
         Some(Arg::Value(word)) if word == "check" => config_command::parse_check(&mut parser),
         Some(Arg::Value(word)) if word == "top" => top::parse(&mut parser),
@@ -144,7 +148,7 @@ pub(crate) mod tests {
 
     #[test]
     fn unknown_words_are_told_the_known_ones() {
-        assert!(complaint("walk").contains("known: run, show, compare, check"));
+        assert!(complaint("walk").contains("known: run, show, compare, local, check"));
         assert!(complaint("run pubsubs").contains("known: pubsub"));
         assert!(complaint("run registry calls").contains("known: pubsub, fanout, reqrep, registry, calls"));
         assert!(complaint("run pubsub pubsub").contains("known: pubsub"));
@@ -170,7 +174,7 @@ pub(crate) mod tests {
             ("doctor --once", "no option of doctor"),
             ("doctor a b", "one file"),
             ("run --once", "no option of run"),
-            ("tip", "run, show, compare, check, config, top, doctor"),
+            ("tip", "run, show, compare, local, check, config, top, doctor"),
         ] {
             assert!(complaint(line).contains(part), "{line}: {}", complaint(line));
         }

@@ -1,6 +1,7 @@
 //! Faults: of the processes of a run (`3s kill n2`, `6s freeze n3 5s`), here, and of its servers.
 
 mod account;
+mod detour;
 mod error;
 mod injector;
 mod journal;
@@ -13,6 +14,7 @@ mod witness;
 use std::time::Duration;
 
 pub(crate) use self::account::{Account, Excused};
+pub(crate) use self::detour::Detour;
 pub(crate) use self::error::FaultError;
 pub(crate) use self::injector::{Injector, monotonic_of};
 pub(crate) use self::journal::Journal;

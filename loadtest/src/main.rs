@@ -21,10 +21,12 @@ mod interrupt;
 mod json;
 mod keys;
 mod live;
+mod local;
 mod options;
 mod pace;
 mod pacer;
 mod payload;
+mod proxy;
 mod publisher;
 mod quantity;
 mod receiver;
@@ -78,6 +80,7 @@ fn main() -> ExitCode {
                 return fail(FAILED, error);
             }
         }
+        Ok(Command::Local(options)) => return local::run(&options),
         Ok(Command::Doctor(options)) => {
             return doctor::run(&options).unwrap_or_else(|error| fail(CONFIGURATION, error));
         }

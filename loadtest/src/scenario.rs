@@ -10,7 +10,7 @@ use croupier::{BoxError, ClusterName, Node, NodeHandle, Shard};
 use crate::console::Console;
 use crate::control::{Control, Totals};
 use crate::cpu::CpuTimes;
-use crate::fault::{Injector, Journal, Witness, monotonic_of};
+use crate::fault::{Detour, Injector, Journal, Witness, monotonic_of};
 use crate::findings::Findings;
 use crate::fleet::FleetError;
 use crate::interrupt::{Interrupt, Interruption};
@@ -104,6 +104,8 @@ pub(crate) fn run(options: &RunOptions, console: Console, interrupt: &Interrupt)
     let assignment = assignment(options);
     let control = Control::new(options.shards);
     let control = Arc::new(if console.is_screen() { control.watched() } else { control });
+    let detour = Detour::new(&options.faults, &servers)
+        .map_err(|source| LocalClusterError::System { doing: "start the proxy".to_owned(), source })?;
     let journal = Journal::new(&assignment.clusters);
     let (hand_in, handed_in) = mpsc::channel();
     let node = {
@@ -114,7 +116,7 @@ pub(crate) fn run(options: &RunOptions, console: Console, interrupt: &Interrupt)
             hand_in.hand_in(Some(result));
             Ok(())
         };
-        let mut builder = servers.builder().name("loadtest").shards(options.shards);
+        let mut builder = detour.builder(&servers).name("loadtest").shards(options.shards);
         builder.config_mut().limits.drain_timeout = DRAIN_MAX;
         if !options.faults.is_empty() {
             builder = journal.listen(builder);
@@ -131,7 +133,7 @@ pub(crate) fn run(options: &RunOptions, console: Console, interrupt: &Interrupt)
         outcomes: Vec::new(),
         servers: &mut servers,
         handle: node.handle(),
-        injector: Injector::new(options.faults.clone()),
+        injector: Injector::new(options.faults.clone(), detour),
         interrupted: None,
         watch: Watch::new(
             console,

@@ -34,7 +34,7 @@ fn a_wrong_command_line_is_exit_code_2_with_the_nearest_right_option() {
     check_usage(&["run", "--size", "47"], "48");
     check_usage(&["run", "--rate"], "--rate");
     check_usage(&["run", "--duration", "10"], "unit");
-    check_usage(&["walk"], "known: run, show, compare, check, config, top, doctor");
+    check_usage(&["walk"], "known: run, show, compare, local, check, config, top, doctor");
     check_usage(&["run", "nonsense"], "known: pubsub, fanout, reqrep, registry, calls");
     check_usage(&["run", "registry", "--topics", "5"], "no option of registry");
     check_usage(&["run", "registry", "--fault", "3s kill n9"], "n1 to n3");

@@ -96,6 +96,49 @@ fn a_cluster_that_stays_dead_makes_the_run_invalid_and_is_named() {
 }
 
 #[test]
+fn what_happens_on_the_way_to_a_server_is_seen_by_its_cluster_alone() {
+    let (report, progress) = report_of(&[
+        "run",
+        "--rate",
+        "1k",
+        "--warmup",
+        "1s",
+        "--duration",
+        "6s",
+        "--topics",
+        "100",
+        "--clusters",
+        "2",
+        "--shards",
+        "1",
+        "--fault",
+        "500ms delay c1/1 20ms 500ms",
+        "--fault",
+        "1500ms reset c1/1",
+        "--fault",
+        "2500ms cut c1/1",
+        "--fault",
+        "3500ms half-open c1/1 300ms",
+        "--json",
+        "-",
+    ]);
+    let faults = report["faults"].as_array().expect("a list of faults");
+    let names: Vec<&str> = faults.iter().filter_map(|fault| fault["name"].as_str()).collect();
+    assert_eq!(names, ["delay c1/1 20ms 500ms", "reset c1/1", "cut c1/1", "half-open c1/1 300ms"]);
+    let number = |value: &Value| value.as_f64().unwrap_or_else(|| panic!("{value} is no number: {progress}"));
+    // There and back, and no more exactly than the ledger is.
+    assert!(number(&faults[0]["p99_during_us"]) > 40_000.0 * 0.93, "{progress}");
+    assert!(number(&faults[3]["p99_during_us"]) > 100_000.0, "{progress}");
+    for (fault, is_noticed) in faults.iter().zip([false, true, true, false]) {
+        assert_eq!(fault["detected_ms"].is_number(), is_noticed, "{fault}: {progress}");
+        assert!(is_noticed || fault["lost"] == 0, "{progress}");
+        assert_eq!((&fault["clusters"][0]["name"], &fault["clusters"][0]["lost"]), (&"c2".into(), &0.into()));
+    }
+    let reasons = report["verdict"]["reasons"].to_string();
+    assert!(!reasons.contains("beyond") && !reasons.contains("unexpected"), "{progress}");
+}
+
+#[test]
 fn a_fault_that_cannot_be_is_told_what_to_write() {
     for (fault, answer) in [
         ("3s kil c2/1", "did you mean kill?"),
@@ -151,6 +194,34 @@ fn a_second_signal_ends_the_run_at_once() {
     let code = wait(&mut run);
     // It may have ended by the first one meanwhile.
     assert!([Some(143), Some(130)].contains(&code), "{code:?}");
+    check_gone(&servers);
+}
+
+#[test]
+fn local_up_offers_clusters_until_a_signal_and_leaves_nothing_behind() {
+    let mut up = command(&["local", "up", "--clusters", "2", "--nodes", "2"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the command starts");
+    let lines = BufReader::new(up.stdout.take().expect("its output is ours")).lines().map_while(Result::ok);
+    let told: Vec<String> = lines.take_while(|line| !line.contains("Ctrl-C")).collect();
+    let config = told.iter().skip_while(|line| !line.contains("node.toml")).cloned().collect::<Vec<_>>();
+    let config: croupier::config::Config = config.join("\n").parse().expect("a node's configuration");
+    assert_eq!(config.clusters.len(), 2);
+    for cluster in &config.clusters {
+        assert_eq!(cluster.servers.len(), 2);
+        for server in &cluster.servers {
+            let address = server.to_string().replace("nats://", "");
+            let mut greeting = String::new();
+            let stream = std::net::TcpStream::connect(&address).expect("a server that listens");
+            BufReader::new(stream).read_line(&mut greeting).expect("a server that greets");
+            assert!(greeting.starts_with("INFO "), "{greeting}");
+        }
+    }
+    let servers = children_of(up.id());
+    assert_eq!(servers.len(), 4, "{servers:?}");
+    send_signal(up.id(), libc::SIGINT);
+    assert_eq!(wait(&mut up), Some(0));
     check_gone(&servers);
 }
 

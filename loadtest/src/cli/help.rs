@@ -1,6 +1,7 @@
 //! The text of `--help`, from the tables of the options: the same that the command line is read with.
 
 use crate::config_command;
+use crate::local;
 use crate::options::{self, CallsOptions, OutputOptions, RegistryOptions, RunOptions};
 use crate::{compare, show, top};
 
@@ -41,6 +42,7 @@ croupier: the load test of Croupier
 usage: croupier [run [pubsub|fanout|reqrep|registry|calls]] [options]
        croupier show RUN | --schema
        croupier compare A B [--fail-on-regression PERCENT]
+       croupier local up [--clusters COUNT] [--nodes COUNT]
        croupier check NODE.TOML [--set KEY=VALUE ..] [--connect]
        croupier config show [NODE.TOML] [--set KEY=VALUE ..] [--origin]
        croupier config schema
@@ -62,6 +64,11 @@ const SECTIONS: &[Section] = &[
         head: "compare: whether two sets of runs differ by more than chance.",
         rows: &[],
         words: compare::WORDS,
+    },
+    Section {
+        head: "local up: starts gnatsd clusters on free ports of this machine, to try things with.",
+        rows: local::ROWS,
+        words: local::WORDS,
     },
     Section { head: "a node's configuration", rows: config_command::ROWS, words: config_command::WORDS },
     Section {

@@ -135,7 +135,8 @@ impl Scene<'_> {
             _ => 0,
         };
         let ended = self.strikes[of.fault].and_then(|strike| strike.ended_nanos);
-        let during = of.at_nanos..of.recovered_nanos.unwrap_or(self.end_nanos).max(of.at_nanos);
+        let over_nanos = ended.map_or(of.at_nanos, |at| on_run_clock(at, self.start_nanos));
+        let during = of.at_nanos..of.recovered_nanos.unwrap_or(self.end_nanos).max(over_nanos);
         let since_strike = |nanos: u64| rounded(nanos.saturating_sub(of.at_nanos) as f64 / 1e6, 3);
         FaultReport {
             name: fault.to_string(),
@@ -151,6 +152,8 @@ impl Scene<'_> {
             in_doubt: own().map(in_doubt).sum(),
             duplicates: cost.duplicate,
             reordered: cost.reordered,
+            p99_before_us: p99_micros(&self.before(of.cluster)),
+            p99_during_us: p99_micros(&self.ledger.latency(of.cluster, during.clone())),
             clusters: self.others(of, all, &during),
         }
     }

@@ -119,6 +119,11 @@ fn a_pause_costs_time_alone_and_is_over_when_what_waited_has_arrived() {
     assert!((400.0..=520.0).contains(&recovered), "{recovered}");
     assert_eq!(account.excused, Excused::default());
     assert!(account.reasons.is_empty(), "{:?}", account.reasons);
+    let within = |p99: Option<f64>, millis: Range<f64>| {
+        assert!(p99.is_some_and(|micros| millis.contains(&(micros / 1e3))), "{p99:?}");
+    };
+    within(report.p99_before_us, 0.9..1.1);
+    within(report.p99_during_us, 480.0..560.0);
 }
 
 #[test]

@@ -14,11 +14,13 @@ pub(crate) enum FaultError {
     Form { act: &'static str, form: &'static str },
     #[error("there is no server {given}; there are c1/1 to c{clusters}/{nodes}")]
     NoSuchServer { given: String, clusters: usize, nodes: usize },
+    #[error("{fault} needs clusters of one server: with {nodes} the clients learn of ways around it")]
+    OnTheWay { fault: String, nodes: usize },
     #[error("strikes at {at:?}, after the end of the measured phase of {duration:?}")]
     AfterEnd { at: Duration, duration: Duration },
     #[error("at {at:?} {server} is dead already, by an earlier fault")]
     Dead { server: String, at: Duration },
-    #[error("at {at:?} {server} stands still, by an earlier fault")]
+    #[error("at {at:?} an earlier fault of {server} is not over")]
     Paused { server: String, at: Duration },
     #[error("at {at:?} {server} is going away already, by an earlier fault")]
     Leaving { server: String, at: Duration },

@@ -1,18 +1,22 @@
 //! Does to the servers of a run what its timeline says, when it is time.
 
+use std::io;
 use std::time::{Duration, Instant};
 
 use croupier::testing::{LocalCluster, LocalClusterError};
 
+use super::detour::Detour;
 use super::timeline::{Deed, Part, Step, Timeline};
 use super::{ServerFault, ServerId};
 use crate::clock::{monotonic_nanos, nanos};
 use crate::cpu::process_time;
+use crate::proxy::Passage;
 
 /// Owned by the main thread, which calls it between its looks at the run.
 #[derive(Debug)]
 pub(crate) struct Injector {
     timeline: Timeline,
+    detour: Detour,
     next: usize,
     /// By fault; none until it has struck.
     strikes: Vec<Option<Strike>>,
@@ -32,9 +36,10 @@ pub(crate) struct Strike {
 }
 
 impl Injector {
-    pub(crate) fn new(timeline: Timeline) -> Self {
+    /// Of faults whose servers are reached by `detour`.
+    pub(crate) fn new(timeline: Timeline, detour: Detour) -> Self {
         let strikes = vec![None; timeline.faults().len()];
-        Self { timeline, next: 0, strikes, down: Vec::new(), ended: Duration::ZERO }
+        Self { timeline, detour, next: 0, strikes, down: Vec::new(), ended: Duration::ZERO }
     }
 
     /// How long until something is to be done, in a measured phase that began at `measured_from`.
@@ -68,9 +73,12 @@ impl Injector {
     /// Lets servers go on that stand still, so that a run that ends early leaves none behind so.
     pub(crate) fn relent(&mut self, servers: &mut LocalCluster) {
         for step in &self.timeline.steps()[self.next..] {
-            if step.deed == Deed::Continue {
+            match step.deed {
                 // One that has ended meanwhile need not go on.
-                drop(servers.resume(step.server.cluster, step.server.node));
+                Deed::Continue => drop(servers.resume(step.server.cluster, step.server.node)),
+                // A proxy that has ended lets nothing pass any more.
+                Deed::Pass(Passage::Open) => drop(self.detour.pass(step.server, Passage::Open)),
+                _ => {}
             }
         }
         self.next = self.timeline.steps().len();
@@ -108,6 +116,8 @@ impl Injector {
             Deed::Stop => servers.pause(cluster, node)?,
             Deed::Continue => servers.resume(cluster, node)?,
             Deed::LameDuck => servers.lame_duck(cluster, node)?,
+            Deed::Pass(passage) => self.detour.pass(step.server, passage).map_err(of_proxy)?,
+            Deed::Break(how) => self.detour.end(step.server, how).map_err(of_proxy)?,
         }
         let done_nanos = monotonic_nanos();
         let strike = &mut self.strikes[step.fault];
@@ -141,6 +151,10 @@ impl Injector {
         self.down.retain(|down| *down != server);
         Ok(())
     }
+}
+
+fn of_proxy(source: io::Error) -> LocalClusterError {
+    LocalClusterError::System { doing: "use the proxy".to_owned(), source }
 }
 
 /// On the run's clock, which began at the monotonic time `start_nanos`.

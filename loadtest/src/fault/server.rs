@@ -36,6 +36,14 @@ pub(crate) enum ServerAct {
     Pause(Duration),
     /// It is told to go away in order (`nats-server --signal ldm`).
     LameDuck,
+    /// Every byte between the clients and it is `by` later, in each direction, for a `length`.
+    Delay { by: Duration, length: Duration },
+    /// Its connections end in order (FIN).
+    Cut,
+    /// Its connections are reset (RST).
+    Reset,
+    /// Nothing passes between the clients and it for this time, and nobody is told.
+    HalfOpen(Duration),
 }
 
 /// Later than this nobody waits for.
@@ -44,11 +52,14 @@ const AT_MAX: Duration = Duration::from_secs(24 * 3600);
 /// How long a fault may last.
 const LENGTHS: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(600);
 
-const ACTS: [&str; 4] = ["kill", "restart", "pause", "lame-duck"];
-const KNOWN: &str = "kill, restart, pause, lame-duck";
+/// The longest detour of a byte.
+const DELAYS: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(10);
+
+const ACTS: [&str; 8] = ["kill", "restart", "pause", "lame-duck", "delay", "cut", "reset", "half-open"];
+const KNOWN: &str = "kill, restart, pause, lame-duck, delay, cut, reset, half-open";
 
 impl ServerFault {
-    /// Reads `<time> kill|restart|lame-duck <server>` or `<time> pause <server> <how long>`; there are
+    /// Reads a time, what happens then, to which server, and for how long, as [`form`] has it; there are
     /// `clusters` clusters of `nodes` servers.
     pub(crate) fn parse(text: &str, clusters: usize, nodes: usize) -> Result<Self, QuantityError> {
         let words: Vec<&str> = text.split_ascii_whitespace().collect();
@@ -62,11 +73,31 @@ impl ServerFault {
             ["kill", server] => (ServerAct::Kill, server),
             ["restart", server] => (ServerAct::Restart, server),
             ["lame-duck", server] => (ServerAct::LameDuck, server),
+            ["cut", server] => (ServerAct::Cut, server),
+            ["reset", server] => (ServerAct::Reset, server),
             ["pause", server, length] => (ServerAct::Pause(parse_duration(length, LENGTHS)?), server),
+            ["half-open", server, length] => (ServerAct::HalfOpen(parse_duration(length, LENGTHS)?), server),
+            ["delay", server, by, length] => {
+                let by = parse_duration(by, DELAYS)?;
+                (ServerAct::Delay { by, length: parse_duration(length, LENGTHS)? }, server)
+            }
             [act, ..] => return Err(not_so(act).into()),
             [] => return Err(not_so("").into()),
         };
-        Ok(Self { at, act, server: ServerId::parse(server, clusters, nodes)? })
+        let fault = Self { at, act, server: ServerId::parse(server, clusters, nodes)? };
+        if nodes > 1 && fault.is_on_the_way() {
+            // The servers of a cluster tell clients of each other, and these would go there directly.
+            return Err(FaultError::OnTheWay { fault: fault.to_string(), nodes }.into());
+        }
+        Ok(fault)
+    }
+
+    /// Whether it happens between the clients and the server, in the proxy.
+    pub(crate) fn is_on_the_way(&self) -> bool {
+        match self.act {
+            ServerAct::Delay { .. } | ServerAct::Cut | ServerAct::Reset | ServerAct::HalfOpen(_) => true,
+            ServerAct::Kill | ServerAct::Restart | ServerAct::Pause(_) | ServerAct::LameDuck => false,
+        }
     }
 }
 
@@ -84,7 +115,11 @@ fn form(act: &str) -> &'static str {
         "kill" => "3s kill c2/1",
         "restart" => "5s restart c2/1",
         "pause" => "8s pause c1/1 500ms",
-        _ => "9s lame-duck c1/1",
+        "lame-duck" => "9s lame-duck c1/1",
+        "delay" => "3s delay c1/1 20ms 2s",
+        "cut" => "3s cut c1/1",
+        "reset" => "3s reset c1/1",
+        _ => "3s half-open c1/1 2s",
     }
 }
 
@@ -117,6 +152,10 @@ impl fmt::Display for ServerFault {
             ServerAct::Restart => write!(f, "restart {server}"),
             ServerAct::Pause(length) => write!(f, "pause {server} {length:?}"),
             ServerAct::LameDuck => write!(f, "lame-duck {server}"),
+            ServerAct::Delay { by, length } => write!(f, "delay {server} {by:?} {length:?}"),
+            ServerAct::Cut => write!(f, "cut {server}"),
+            ServerAct::Reset => write!(f, "reset {server}"),
+            ServerAct::HalfOpen(length) => write!(f, "half-open {server} {length:?}"),
         }
     }
 }
@@ -135,6 +174,13 @@ mod tests {
             (ServerAct::Restart, "restart c2/1"),
             (ServerAct::Pause(Duration::from_millis(500)), "pause c2/1 500ms"),
             (ServerAct::LameDuck, "lame-duck c2/1"),
+            (ServerAct::Cut, "cut c2/1"),
+            (ServerAct::Reset, "reset c2/1"),
+            (ServerAct::HalfOpen(Duration::from_secs(2)), "half-open c2/1 2s"),
+            (
+                ServerAct::Delay { by: Duration::from_millis(20), length: Duration::from_secs(2) },
+                "delay c2/1 20ms 2s",
+            ),
         ] {
             let fault = ServerFault { at, act, server: C2 };
             assert_eq!(ServerFault::parse(&format!(" 3s  {text} "), 3, 1), Ok(fault), "{text}");
@@ -163,6 +209,9 @@ mod tests {
             ("3s kill c1", "there is no server c1;"),
             ("3s kill n1", "there is no server n1"),
             ("3s kill c1/-1", "there is no server"),
+            ("3s delay c1/1 2s", "'3s delay c1/1 20ms 2s'"),
+            ("3s halfopen c1/1 2s", "did you mean half-open?"),
+            ("3s cut c1/1", "clusters of one server"),
         ] {
             let error = ServerFault::parse(text, 3, 2).expect_err(text).to_string();
             assert!(error.contains(answer), "{text:?}: {error}");

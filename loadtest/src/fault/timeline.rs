@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{FaultError, ServerAct, ServerFault, ServerId};
+use crate::proxy::{Break, Passage};
 
 /// All that will be done to the servers, by time.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -33,6 +34,8 @@ pub(crate) enum Deed {
     Stop,
     Continue,
     LameDuck,
+    Pass(Passage),
+    Break(Break),
 }
 
 /// Which part of its fault a step is.
@@ -48,7 +51,10 @@ pub(crate) enum Part {
 enum State {
     Running,
     Dead,
-    Paused { until: Duration },
+    /// Standing still, or behind a way on which nothing is as it was.
+    Paused {
+        until: Duration,
+    },
     Leaving,
 }
 
@@ -83,7 +89,15 @@ impl Timeline {
                     steps.push(step(at, deed, Part::Begin));
                     steps.push(step(at + length, Deed::Continue, Part::End));
                 }
-                _ => steps.push(step(at, deed, Part::All)),
+                ServerAct::HalfOpen(length) | ServerAct::Delay { length, .. } => {
+                    steps.push(step(at, deed, Part::Begin));
+                    steps.push(step(at + length, Deed::Pass(Passage::Open), Part::End));
+                }
+                ServerAct::Kill
+                | ServerAct::Restart
+                | ServerAct::LameDuck
+                | ServerAct::Cut
+                | ServerAct::Reset => steps.push(step(at, deed, Part::All)),
             }
         }
         steps.sort_by_key(|step| step.at);
@@ -124,6 +138,14 @@ impl State {
             (Self::Running, ServerAct::Pause(length)) => {
                 Ok((Deed::Stop, Self::Paused { until: at + length }))
             }
+            (Self::Running, ServerAct::HalfOpen(length)) => {
+                Ok((Deed::Pass(Passage::Held), Self::Paused { until: at + length }))
+            }
+            (Self::Running, ServerAct::Delay { by, length }) => {
+                Ok((Deed::Pass(Passage::Late(by)), Self::Paused { until: at + length }))
+            }
+            (Self::Running, ServerAct::Cut) => Ok((Deed::Break(Break::Cut), Self::Running)),
+            (Self::Running, ServerAct::Reset) => Ok((Deed::Break(Break::Reset), Self::Running)),
             (Self::Running, ServerAct::LameDuck) => Ok((Deed::LameDuck, Self::Leaving)),
         }
     }
@@ -134,7 +156,9 @@ mod tests {
     use super::*;
 
     fn timeline(texts: &[&str]) -> Result<Timeline, FaultError> {
-        let read = |text: &&str| ServerFault::parse(text, 3, 2).expect(text);
+        let read = |text: &&str| {
+            ServerFault::parse(text, 3, 2).or_else(|_| ServerFault::parse(text, 3, 1)).expect(text)
+        };
         Timeline::new(texts.iter().map(read).collect(), Duration::from_secs(10)).map_err(|(_, error)| error)
     }
 
@@ -177,7 +201,8 @@ mod tests {
             (&["10s kill c1/1"][..], "after the end"),
             (&["1s kill c1/1", "2s kill c1/1"], "dead"),
             (&["1s kill c1/1", "2s pause c1/1 1s"], "dead"),
-            (&["1s pause c1/1 2s", "2s kill c1/1"], "stands still"),
+            (&["1s pause c1/1 2s", "2s kill c1/1"], "is not over"),
+            (&["1s half-open c1/1 2s", "2s cut c1/1"], "is not over"),
             (&["1s lame-duck c1/1", "2s lame-duck c1/1"], "going away"),
         ] {
             let error = timeline(texts).expect_err("impossible").to_string();
@@ -186,6 +211,7 @@ mod tests {
         for texts in [
             &["1s kill c1/1", "1s kill c1/2", "1s kill c2/1"][..],
             &["1s kill c1/1", "2s restart c1/1", "3s kill c1/1"],
+            &["1s cut c1/1", "2s reset c1/1", "3s delay c1/1 20ms 1s", "4s half-open c1/1 1s"],
             &["1s lame-duck c1/1", "2s kill c1/1", "3s restart c1/1"],
         ] {
             assert!(timeline(texts).is_ok(), "{texts:?}");

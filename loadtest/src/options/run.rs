@@ -97,9 +97,10 @@ rate from two shards, checks every message and prints a verdict.";
         OptionRow::new("--seed", "NUMBER", "topics, order and sizes follow from it", "42"),
         OptionRow::new(
             "--fault",
-            "'TIME kill SERVER', --fault 'TIME restart SERVER', --fault 'TIME lame-duck SERVER',",
-            "--fault 'TIME pause SERVER TIME': so long after the start of the\n\
-             measured phase; c2/1 is the first server of cluster c2; may be repeated",
+            "'TIME WHAT SERVER', so long after the start of the measured phase; may be repeated",
+            "to c2/1, the first server of cluster c2, one of: kill, restart, lame-duck,\n\
+             pause (and a time), and on the way to it cut, reset, half-open (a time),\n\
+             delay (by a time, and for a time); as in '8s pause c1/1 500ms'",
             "none",
         ),
     ];
