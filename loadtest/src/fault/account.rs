@@ -225,7 +225,9 @@ impl Scene<'_> {
         let until = if is_slow { next_nanos.min(self.end_nanos) } else { self.end_nanos };
         let (mut disturbed_until, mut calm_from, mut messages) = (at_nanos, None, 0);
         let mut is_calm = false;
-        for (begin, cell) in self.ledger.cells(cluster, at_nanos..until) {
+        // From the cell of the strike on: a link may be lost and back within it.
+        let from = at_nanos - at_nanos % cell_nanos;
+        for (begin, cell) in self.ledger.cells(cluster, from..until) {
             let end = begin + cell_nanos;
             let is_down = outages.iter().any(|outage| outage.start < end && begin < outage.end);
             let is_late = cell.last_arrival_nanos > end + late_nanos;

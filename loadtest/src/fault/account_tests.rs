@@ -27,7 +27,7 @@ impl Run {
     /// without never arrives.
     fn new(faults: &[&str], fate: impl Fn(usize, u64) -> Option<u64>) -> Self {
         let faults: Vec<ServerFault> =
-            faults.iter().map(|text| ServerFault::parse(text, 3, 2).expect(text)).collect();
+            faults.iter().map(|text| ServerFault::parse(text, 3, 1).expect(text)).collect();
         let strike = |fault: &ServerFault| {
             let struck_nanos = START + 1_000 * MILLI + fault.at.as_nanos() as u64;
             Some(Strike { struck_nanos, ended_nanos: Some(struck_nanos + MILLI) })
@@ -187,6 +187,18 @@ fn a_lame_duck_may_cost_duplicates_and_moves_and_nobody_else_may() {
     assert!(lame_duck.recovered_ms.is_some_and(|millis| (400.0..401.0).contains(&millis)), "{lame_duck:?}");
     let others: Vec<&str> = lame_duck.clusters.iter().map(|other| other.name.as_str()).collect();
     assert_eq!(others, ["c3"], "c2 has a fault of its own at that time");
+}
+
+#[test]
+fn a_link_that_is_back_at_once_was_lost_within_the_window() {
+    let run = Run::new(&["1003ms reset c1/1"], |_, _| Some(1))
+        .with(1_004, 0, 0, Happened::Lost { in_doubt: 0 })
+        .with(1_008, 0, 0, Happened::Back);
+    let account = run.account();
+    assert_eq!(account.excused, Excused { disconnects: 1, ..Excused::default() });
+    let report = &account.reports[0];
+    assert_eq!((report.detected_ms, report.reconnected_ms), (Some(1.0), Some(5.0)));
+    assert_eq!(report.recovered_ms, Some(7.0), "at the end of its cell");
 }
 
 #[test]

@@ -194,7 +194,7 @@ mod tests {
             ("", "begins with the time"),
             ("kill c2/1", "'3s kill c2/1'"),
             ("3 kill c2/1", "the unit is missing"),
-            ("3s", "did you mean kill?"),
+            ("3s", "known: kill"),
             ("3s kil c2/1", "did you mean kill?"),
             ("3s restrat c2/1", "did you mean restart?"),
             ("3s lameduck c2/1", "did you mean lame-duck?"),
