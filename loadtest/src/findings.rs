@@ -2,6 +2,7 @@
 
 use croupier::ClusterName;
 
+use crate::beside::BesideReport;
 use crate::cpu::CpuTimes;
 use crate::fault::{Account, Witness};
 use crate::interrupt::Interruption;
@@ -29,6 +30,8 @@ pub(crate) struct Findings<'a> {
     /// Of a run with faults.
     pub(crate) witness: Option<Witness>,
     pub(crate) interrupted: Option<Interruption>,
+    /// Of the closed loop beside this one.
+    pub(crate) beside: Option<BesideReport>,
 }
 
 impl Findings<'_> {
@@ -81,6 +84,7 @@ impl Findings<'_> {
                 service: has_requests.then(|| Percentiles::of_nanos(&recorder.service)),
             },
             requests: has_requests.then_some(recorder.requests),
+            beside: self.beside,
             steps: recorder.steps.reports(self.assignment.schedule.steps(), self.copies()),
             cpu_s: CpuReport { client: rounded(client, 3), servers: rounded(servers, 3) },
             cpu_us_per_message: CpuReport {
@@ -157,7 +161,8 @@ impl Findings<'_> {
             disconnects: connections.disconnects,
             slow_consumer_drops: connections.slow_consumer_drops,
             faults: account.map(|account| (account.excused, account.reasons.clone())),
-            unanswered: self.unanswered(recorder),
+            // With faults it is the ledger that knows which of them are explained.
+            unanswered: self.unanswered(recorder).filter(|_| account.is_none()),
             circumstances: Circumstances {
                 interruption: self.interruption(),
                 unit: self.options.pattern.unit(),

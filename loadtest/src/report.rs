@@ -3,6 +3,7 @@
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
+use crate::beside::BesideReport;
 use crate::fault::FaultReport;
 use crate::recorder::Counts;
 use crate::reqrep::RequestFates;
@@ -33,6 +34,9 @@ pub(crate) struct Report {
     /// How the requests of the measured phase ended; only where there are any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) requests: Option<RequestFates>,
+    /// The closed loop beside this one; only where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) beside: Option<BesideReport>,
     /// Of a ramp.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) steps: Vec<StepReport>,
@@ -320,6 +324,7 @@ pub(crate) mod tests {
                 service: None,
             },
             requests: None,
+            beside: None,
             steps: Vec::new(),
             cpu_s: CpuReport { client: 1.25, servers: 2.5 },
             cpu_us_per_message: CpuReport { client: 6.25, servers: 12.5 },

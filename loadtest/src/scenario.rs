@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use croupier::testing::{LocalCluster, LocalClusterError};
 use croupier::{BoxError, ClusterName, Node, NodeHandle, Shard};
 
+use crate::beside::Beside;
 use crate::console::Console;
 use crate::control::{Control, Totals};
 use crate::cpu::CpuTimes;
@@ -111,7 +112,7 @@ pub(crate) fn run(options: &RunOptions, console: Console, interrupt: &Interrupt)
     let node = {
         let (control, assignment) = (Arc::clone(&control), assignment.clone());
         let app = async move |shard: Shard| -> Result<(), BoxError> {
-            let mut hand_in = HandIn { shard: shard.id(), to: Some(hand_in) };
+            let mut hand_in = HandIn::new(shard.id(), hand_in);
             let result = worker::work(&shard, &control, &assignment).await;
             hand_in.hand_in(Some(result));
             Ok(())
@@ -124,6 +125,15 @@ pub(crate) fn run(options: &RunOptions, console: Console, interrupt: &Interrupt)
         builder.start(app)?
     };
 
+    let beside = match options.beside {
+        None => None,
+        Some(concurrency) => {
+            let mut builder = detour.builder(&servers);
+            builder.config_mut().limits.drain_timeout = DRAIN_MAX;
+            Some(Beside::start(options, &assignment, concurrency, builder)?)
+        }
+    };
+
     let mut course = Course {
         console,
         interrupt,
@@ -134,6 +144,7 @@ pub(crate) fn run(options: &RunOptions, console: Console, interrupt: &Interrupt)
         servers: &mut servers,
         handle: node.handle(),
         injector: Injector::new(options.faults.clone(), detour),
+        beside: beside.as_ref().map(|beside| Arc::clone(beside.control())),
         interrupted: None,
         watch: Watch::new(
             console,
@@ -153,10 +164,24 @@ pub(crate) fn run(options: &RunOptions, console: Console, interrupt: &Interrupt)
     let witness = control.start().filter(|_| assignment.has_faults);
     let witness = witness.map(|start| Witness::new(&injector, &journal, monotonic_of(start)));
     stop(node)?;
+    let measured_from_nanos = assignment.schedule.measured_from_nanos();
+    let until_nanos =
+        interrupted.map_or(assignment.schedule.end_nanos(), |interruption| interruption.at_nanos);
+    let measured = Duration::from_nanos(until_nanos.saturating_sub(measured_from_nanos));
+    let beside = beside.map(|beside| beside.finish(measured)).transpose()?;
 
     surroundings.pressure_after_percent = surroundings::pressure_percent();
-    Ok(Findings { options, assignment: &assignment, outcomes, cpu, surroundings, witness, interrupted }
-        .report())
+    Ok(Findings {
+        options,
+        assignment: &assignment,
+        outcomes,
+        cpu,
+        surroundings,
+        witness,
+        interrupted,
+        beside,
+    }
+    .report())
 }
 
 fn assignment(options: &RunOptions) -> Assignment {
@@ -181,22 +206,29 @@ fn assignment(options: &RunOptions) -> Assignment {
     }
 }
 
-fn stop(node: Node) -> Result<(), RunError> {
+/// Drains a node, and waits for its end.
+pub(crate) fn stop(node: Node) -> Result<(), RunError> {
     futures_lite::future::block_on(node.handle().drain())?;
     node.join()?;
     Ok(())
 }
 
-type HandedIn = (usize, Option<Result<Outcome, WorkerError>>);
+/// A shard's number and how it ended; none when its application panicked.
+pub(crate) type HandedIn = (usize, Option<Result<Outcome, WorkerError>>);
 
 /// Tells the main thread how a shard ended, also when its app panics.
-struct HandIn {
+#[derive(Debug)]
+pub(crate) struct HandIn {
     shard: usize,
     to: Option<mpsc::Sender<HandedIn>>,
 }
 
 impl HandIn {
-    fn hand_in(&mut self, result: Option<Result<Outcome, WorkerError>>) {
+    pub(crate) fn new(shard: usize, to: mpsc::Sender<HandedIn>) -> Self {
+        Self { shard, to: Some(to) }
+    }
+
+    pub(crate) fn hand_in(&mut self, result: Option<Result<Outcome, WorkerError>>) {
         if let Some(to) = self.to.take() {
             // The main thread is gone only when the run has failed already.
             drop(to.send((self.shard, result)));
@@ -221,6 +253,8 @@ struct Course<'a> {
     servers: &'a mut LocalCluster,
     handle: NodeHandle,
     injector: Injector,
+    /// Of the closed loop beside this one.
+    beside: Option<Arc<Control>>,
     /// When a signal has ended the sending, and which.
     interrupted: Option<Interruption>,
     watch: Watch,
@@ -240,7 +274,10 @@ impl Course<'_> {
     /// more does, the processor time of the measured phase.
     fn run(&mut self) -> Result<CpuTimes, RunError> {
         let asked = Instant::now();
-        self.wait("subscribe", asked + SETUP_MAX, |control| control.all_ready())?;
+        let beside = self.beside.clone();
+        self.wait("subscribe", asked + SETUP_MAX, |control| {
+            control.all_ready() && beside.as_ref().is_none_or(|beside| beside.all_ready())
+        })?;
         self.console.line(format_args!(
             "subscribed  {} topics in {:.2} s",
             grouped(self.assignment.traffic.topics() as u64),
@@ -249,6 +286,9 @@ impl Course<'_> {
 
         let start = Instant::now() + START_DELAY;
         self.control.start_at(start);
+        if let Some(beside) = &self.beside {
+            beside.start_at(start);
+        }
         let schedule = &self.assignment.schedule;
         let measured_from = start + Duration::from_nanos(schedule.measured_from_nanos());
         let end = start + Duration::from_nanos(schedule.end_nanos());
@@ -373,6 +413,9 @@ impl Course<'_> {
             return Err(RunError::Interrupted { signal });
         }
         self.control.stop_sending();
+        if let Some(beside) = &self.beside {
+            beside.stop_sending();
+        }
         self.injector.relent(self.servers);
         self.interrupted = Some(Interruption { signal, at_nanos });
         self.console.line(format_args!("interrupted after {:.1} s; collecting", at_nanos as f64 / 1e9));

@@ -19,6 +19,7 @@ impl fmt::Display for Summary<'_> {
         self.counts(f)?;
         self.rate(f)?;
         self.latencies(f)?;
+        self.beside(f)?;
         self.cpu(f)?;
         self.clusters(f)?;
         self.steps(f)?;
@@ -36,6 +37,26 @@ impl Summary<'_> {
             None => write!(f, " of {}/s asked", grouped(rate.asked))?,
         }
         writeln!(f, ", {} busy retries", grouped(rate.busy))
+    }
+
+    /// The two loops under each other, which met the same stalls.
+    fn beside(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(beside) = &self.0.beside else { return Ok(()) };
+        writeln!(f, "omission    the same servers at the same time, timed in two ways")?;
+        let closed = format!("from its own send, {} under way: what waits is not sent", beside.concurrency);
+        let open = self.0.latency_us.e2e;
+        latency_lines(
+            f,
+            &[("open", open, "from the intended send"), ("closed", beside.e2e_us, closed.as_str())],
+        )?;
+        writeln!(
+            f,
+            "            open: {} delivered; closed: {} of {} delivered, {:.0}/s",
+            grouped(self.0.counts.delivered),
+            grouped(beside.delivered),
+            grouped(beside.sent),
+            beside.rate
+        )
     }
 
     fn steps(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

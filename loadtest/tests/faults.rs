@@ -139,6 +139,40 @@ fn what_happens_on_the_way_to_a_server_is_seen_by_its_cluster_alone() {
 }
 
 #[test]
+fn a_closed_loop_beside_the_open_one_hides_the_stall_that_this_shows() {
+    let (report, progress) = report_of(&[
+        "run",
+        "reqrep",
+        "--rate",
+        "500",
+        "--warmup",
+        "500ms",
+        "--duration",
+        "4s",
+        "--topics",
+        "20",
+        "--clusters",
+        "1",
+        "--shards",
+        "1",
+        "--closed-beside",
+        "1",
+        "--fault",
+        "1s pause c1/1 500ms",
+        "--json",
+        "-",
+    ]);
+    let micros = |value: &Value| value.as_f64().unwrap_or_else(|| panic!("{value} is no number: {progress}"));
+    let (open, closed) = (&report["latency_us"]["e2e"], &report["beside"]["e2e_us"]);
+    // An eighth of the requests were due in the stall; the closed loop had one under way.
+    assert!(micros(&open["p99"]) > 250_000.0, "{progress}");
+    assert!(micros(&closed["max"]) > 250_000.0, "{progress}");
+    assert!(micros(&closed["p99"]) < micros(&open["p99"]), "{progress}");
+    assert_eq!(report["beside"]["sent"], report["beside"]["delivered"], "{progress}");
+    assert!(progress.contains("timed in two ways"), "{progress}");
+}
+
+#[test]
 fn a_fault_that_cannot_be_is_told_what_to_write() {
     for (fault, answer) in [
         ("3s kil c2/1", "did you mean kill?"),

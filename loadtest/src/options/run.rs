@@ -30,6 +30,8 @@ pub(crate) struct RunOptions {
     /// Of each request.
     pub(crate) timeout: Duration,
     pub(crate) seed: u64,
+    /// A closed loop of so many under way, beside the open one.
+    pub(crate) beside: Option<usize>,
     /// Of the servers, in the measured phase, their times counted from its start.
     pub(crate) faults: Timeline,
     pub(crate) output: OutputOptions,
@@ -82,6 +84,12 @@ rate from two shards, checks every message and prints a verdict.";
             "",
         ),
         OptionRow::new("--concurrency", "COUNT", "under way at one time with --closed", "1 a publisher"),
+        OptionRow::new(
+            "--closed-beside",
+            "COUNT",
+            "beside the open loop a closed one of so many under way, on the same\nservers: a table shows which of them sees a stall",
+            "",
+        ),
         OptionRow::new("--size", "BYTES", "payload, or a range: 128, 64..1024; least 48", "128"),
         OptionRow::new("--topics", "COUNT", "topics: 10k", "10k"),
         OptionRow::new(
@@ -152,6 +160,7 @@ options of pubsub; these differ:";
             subscribers: if pattern == Pattern::Fanout { FANOUT_SUBSCRIBERS } else { 2 },
             timeout: Duration::from_secs(1),
             seed: 42,
+            beside: None,
             faults: Timeline::default(),
             given: Given::default(),
             given_faults: GivenFaults::default(),
@@ -237,6 +246,7 @@ impl Options for RunOptions {
             "--subscribers" => self.given.subscribers = Some(count(given, SUBSCRIBERS_MAX)?),
             "--timeout" => self.timeout = parse_duration(given, REQUEST_TIMEOUT)?,
             "--seed" => self.seed = parse_count(given, 0..=u64::MAX)?,
+            "--closed-beside" => self.beside = Some(count(given, CONCURRENCY_MAX)?),
             "--fault" => self.given_faults.add(given)?,
             other => unreachable!("{other} is not among the known options"),
         }
@@ -258,6 +268,10 @@ impl Options for RunOptions {
             Pattern::Pubsub | Pattern::Reqrep => self.of_shards("--subscribers", self.given.subscribers)?,
         };
         self.pace = self.pace()?;
+        if let Some(beside) = self.beside.filter(|_| self.pace.is_closed()) {
+            let reason = "with --closed there is no open loop".to_owned();
+            return Err(("--closed-beside", beside.to_string(), QuantityError::NotTogether { reason }));
+        }
         self.faults = self.given_faults.read_servers(self.clusters, SERVERS_EACH, self.duration)?;
         Ok(())
     }
@@ -321,6 +335,13 @@ mod tests {
             let error = crate::cli::parse(["run", "--fault", fault].map(Into::into)).expect_err(fault);
             assert!(error.to_string().contains(answer), "{error}");
         }
+    }
+
+    #[test]
+    fn a_closed_loop_stands_beside_an_open_one_alone() {
+        assert_eq!(options("run --closed-beside 2").beside, Some(2));
+        assert!(complaint("run --closed --closed-beside 2").contains("no open loop"));
+        assert!(complaint("run --closed-beside 0").contains("1 to"));
     }
 
     #[test]
