@@ -7,6 +7,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use croupier::{BoxError, Builder, Node, Shard};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::control::Control;
@@ -31,7 +32,7 @@ pub(crate) struct Beside {
 }
 
 /// What the closed loop saw.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
 pub(crate) struct BesideReport {
     /// Under way at one time.
     pub(crate) concurrency: usize,
