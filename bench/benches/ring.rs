@@ -1,11 +1,10 @@
-//! Lookups, builds and changes of the ring, beside the bare hash and the peers.
+//! Lookups, builds and changes of the ring, beside the bare hash. The peers are beside it in `peers ring`.
 //!
 //! First come the ratios that `design/ring.md` holds the ring to: each is the median over many short turns that
 //! alternate between the two sides, so that a noisy machine disturbs both alike. Then criterion's figures.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::hash::{BuildHasher, Hasher};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -13,13 +12,12 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use croupier_ring::{
     CLUSTER_UNITS, ClusterRing, ClusterSlots, ClusterTable, RingClass, RingMode, ServiceRing, ServiceTable,
 };
-use maglev::ConsistentHasher;
 use xxhash_rust::xxh3::xxh3_64;
 
 criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(20).warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
-    targets = ratios, lookups, changes, peers
+    targets = ratios, lookups, changes
 }
 criterion_main!(benches);
 
@@ -189,52 +187,6 @@ fn changes(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// The peers with the same keys and members, each with xxh3 where it lets us choose the hash.
-fn peers(criterion: &mut Criterion) {
-    let keys = Keys::new(1 << 14);
-    for members in [16_usize, 256] {
-        let mut group = criterion.benchmark_group(format!("peers, {members} members"));
-        group.throughput(Throughput::Elements(keys.len() as u64));
-
-        let table = cluster_ring(members, ClusterSlots::ByMembers).table();
-        check_even(&keys, members, |key| table.owner(key));
-        group.bench_function("croupier", |bencher| bencher.iter(|| sum!(keys, key => table.owner(key))));
-
-        let mut ring = hashring::HashRing::with_hasher(Xxh3Builder);
-        ring.batch_add(
-            (0..members).flat_map(|member| (0..POINTS_EACH).map(move |point| (member, point))).collect(),
-        );
-        let owner = |key: &[u8]| ring.get(&key).expect("it has members").0;
-        check_even(&keys, members, owner);
-        group.bench_function("hashring", |bencher| bencher.iter(|| sum!(keys, key => owner(key))));
-
-        let table = maglev::Maglev::with_capacity_and_hasher(0..members, members * 100, Xxh3Builder);
-        let owner = |key: &[u8]| *table.get(key).expect("it has members");
-        check_even(&keys, members, owner);
-        group.bench_function("maglev", |bencher| bencher.iter(|| sum!(keys, key => owner(key))));
-
-        let anchor = anchorhash::Builder::with_hasher(Xxh3Builder)
-            .with_resources(0..members)
-            .build::<&[u8]>(u16::try_from(members * 2).expect("at most 512"));
-        let owner = |key: &[u8]| *anchor.get_resource(key).expect("it has members");
-        check_even(&keys, members, owner);
-        group.bench_function("anchorhash", |bencher| bencher.iter(|| sum!(keys, key => owner(key))));
-
-        let ring = consistent_hash_ring::RingBuilder::new(Xxh3Builder)
-            .vnodes(POINTS_EACH)
-            .nodes_iter(0..members)
-            .build();
-        let owner = |key: &[u8]| *ring.get(key);
-        check_even(&keys, members, owner);
-        group
-            .bench_function("consistent_hash_ring", |bencher| bencher.iter(|| sum!(keys, key => owner(key))));
-        group.finish();
-    }
-}
-
-/// Points of a member in the rings that have points: the share of a member then deviates by some 8 %.
-const POINTS_EACH: usize = 160;
-
 fn cluster_builder(members: usize) -> croupier_ring::ClusterRingBuilder {
     let builder = ClusterRing::builder();
     (0..members).fold(builder, |builder, number| builder.member(format!("cluster-{number}"), CLUSTER_UNITS))
@@ -332,33 +284,6 @@ fn seconds(side: &mut impl FnMut() -> usize) -> f64 {
 #[inline(never)]
 fn run(side: &mut impl FnMut() -> usize) -> usize {
     side()
-}
-
-/// xxh3 as the hash of the peers.
-#[derive(Clone, Copy, Debug, Default)]
-struct Xxh3Builder;
-
-impl BuildHasher for Xxh3Builder {
-    type Hasher = OneShot;
-
-    fn build_hasher(&self) -> OneShot {
-        OneShot(0)
-    }
-}
-
-/// Chains one-shot hashes of what is written: less state than xxh3's streaming form, so kinder to the peers.
-struct OneShot(u64);
-
-impl Hasher for OneShot {
-    #[inline]
-    fn write(&mut self, bytes: &[u8]) {
-        self.0 = xxhash_rust::xxh3::xxh3_64_with_seed(bytes, self.0);
-    }
-
-    #[inline]
-    fn finish(&self) -> u64 {
-        self.0
-    }
 }
 
 thread_local! {

@@ -22,6 +22,8 @@ pub mod figure;
 pub mod inbound;
 pub mod instructions;
 #[cfg(feature = "peers")]
+pub mod markdown;
+#[cfg(feature = "peers")]
 pub mod nats_c;
 #[cfg(feature = "peers")]
 pub mod nats_server;
@@ -32,6 +34,10 @@ pub mod receiving;
 pub mod registry;
 #[cfg(feature = "peers")]
 pub mod report;
+#[cfg(feature = "peers")]
+pub mod results;
+#[cfg(feature = "peers")]
+pub mod ring_peers;
 #[cfg(feature = "peers")]
 pub mod shard_bench;
 #[cfg(feature = "peers")]

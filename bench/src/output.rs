@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::error::BenchError;
 
 /// The value of `--json` that means standard output.
-const STDOUT: &str = "-";
+pub const STDOUT: &str = "-";
 
 /// Where the lines go: standard output belongs to the JSON if that is where `json` sends it.
 #[must_use]

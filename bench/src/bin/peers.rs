@@ -1,35 +1,43 @@
-//! `peers`: Croupier beside other clients, CPU time per message.
+//! `peers`: Croupier beside its peers, CPU time per message, and the pages that show it.
 
-use std::env;
+use std::error::Error;
+use std::fmt::Display;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
+use std::{env, fs};
 
 use croupier_bench::croupier_client::nats_server_binary;
 use croupier_bench::error::BenchError;
-use croupier_bench::figure::{Figure, Via};
+use croupier_bench::figure::{Figure, Via, Work};
 use croupier_bench::nats_c::NatsC;
 use croupier_bench::nats_server::NatsServer;
-use croupier_bench::output;
 use croupier_bench::receiving::Length;
-use croupier_bench::report::HEADING;
+use croupier_bench::registry::convergence::Side;
+use croupier_bench::registry::side_by_side;
+use croupier_bench::results::{Results, Surroundings, load, said};
 use croupier_bench::side_by_side::{Comparison, OtherEnd};
-use croupier_bench::worker::{self, Assignment, Client, WORKER_COMMAND};
+use croupier_bench::worker::{self, Assignment, Client};
+use croupier_bench::{markdown, output, report, ring_peers};
 use lexopt::{Arg, Parser, ValueExt};
 
 const HELP: &str = "\
-Croupier beside other clients: the same work in turn, each in a process of its own, several rounds, medians.
+Croupier beside its peers: the same work in turn, each in a process of its own, several rounds, medians.
 
 usage: peers [FIGURE..] [OPTION..]
 
-figures (none named: all), each with the size of its payload
+figures (none named: all of the messages)
   publish_16 publish_128 publish_4096              publish as fast as the other end takes it
   receive_16 receive_128 receive_4096              receive a flood
   request_1_16 request_1_128 request_1_4096        request and reply, one at a time
   request_64_16 request_64_128 request_64_4096     64 in flight
+  ring                                             lookups beside other rings
+  registry                                         a change until every node has it, beside chitchat; registry_peers
+                                                   has more options
 
 options
+  --all                 every figure every way, but requests in the clear alone; the rings; the registries
   --via WAY,..          stub: a peer of bare sockets; server: a real nats-server; tls: the same, encrypted
                         (stub,server)
   --peers CLIENT,..     croupier-spin: ours, polling before it parks, for single requests; async-nats: on tokio's
@@ -39,7 +47,10 @@ options
   --rounds N            how often each side is measured (5)
   --seconds S           length of each measured section (0.5)
   --messages N          or exactly so many messages
-  --json FILE           write the rows as JSON; - is standard output, and the table then goes to standard error
+  --json FILE           write the results as JSON; - is standard output, and the table then goes to standard error
+  --markdown FILE       write them as a page
+  --readme FILE         write them between the two lines of this page that are for them
+  --from FILE           measure nothing: the results are those of this JSON
   --help
 
 CPU time is that of the measured process alone, user and system. What one end sent and the other received
@@ -58,15 +69,16 @@ const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let mut arguments = env::args().skip(1).peekable();
-    if arguments.next_if(|first| first == WORKER_COMMAND).is_some() {
-        return work(arguments);
+    let worker = arguments.peek().and_then(|first| WORKERS.iter().find(|(command, _)| command == first));
+    if let Some((_, work)) = worker {
+        return report(work(arguments.skip(1).collect()));
     }
     match Options::parse(Parser::from_env()) {
         Ok(Wish::Help) => {
             println!("{HELP}");
             ExitCode::SUCCESS
         }
-        Ok(Wish::Measure(options)) => match measure(options) {
+        Ok(Wish::Measure(options)) => match run(*options) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 eprintln!("peers: {error}");
@@ -80,16 +92,26 @@ fn main() -> ExitCode {
     }
 }
 
-fn work(arguments: impl Iterator<Item = String>) -> ExitCode {
-    let assignment = match Assignment::from_arguments(arguments) {
-        Ok(assignment) => assignment,
-        Err(error) => {
-            eprintln!("peers: {error}");
-            return ExitCode::from(USAGE);
-        }
-    };
-    let report = worker::run(assignment).map_err(|error| error.to_string());
-    match report.and_then(|outcome| serde_json::to_string(&outcome).map_err(|error| error.to_string())) {
+/// What a worker says at its end: a line of JSON, or why there is none.
+type Report = Result<String, Box<dyn Error>>;
+/// A worker's work, from the arguments after the first.
+type WorkerMain = fn(Vec<String>) -> Report;
+
+/// The workers that this program can be, by their first argument.
+const WORKERS: [(&str, WorkerMain); 3] = [
+    (worker::WORKER_COMMAND, |arguments| {
+        Ok(serde_json::to_string(&worker::run(Assignment::from_arguments(arguments)?)?)?)
+    }),
+    (ring_peers::WORKER_COMMAND, |arguments| {
+        Ok(serde_json::to_string(&ring_peers::run(&serde_json::from_str(&arguments.concat())?)?)?)
+    }),
+    (side_by_side::WORKER_COMMAND, |arguments| {
+        Ok(serde_json::to_string(&side_by_side::work(&serde_json::from_str(&arguments.concat())?)?)?)
+    }),
+];
+
+fn report(report: Report) -> ExitCode {
+    match report {
         Ok(line) => {
             println!("{line}");
             ExitCode::SUCCESS
@@ -103,34 +125,48 @@ fn work(arguments: impl Iterator<Item = String>) -> ExitCode {
 
 enum Wish {
     Help,
-    Measure(Options),
+    Measure(Box<Options>),
 }
 
 struct Options {
+    is_all: bool,
     figures: Vec<Figure>,
+    rings: bool,
+    registries: bool,
     ways: Vec<Via>,
     /// All that there are here, if none is named.
     peers: Option<Vec<Client>>,
     other_build: Option<PathBuf>,
     rounds: usize,
     length: Length,
+    /// Nothing is measured, but read from here.
+    from: Option<String>,
     json: Option<String>,
+    markdown: Option<String>,
+    readme: Option<String>,
 }
 
 impl Options {
     fn parse(mut parser: Parser) -> Result<Wish, lexopt::Error> {
         let mut options = Self {
+            is_all: false,
             figures: Vec::new(),
+            rings: false,
+            registries: false,
             ways: vec![Via::Stub, Via::Server],
             peers: None,
             other_build: None,
             rounds: 5,
             length: Length::Time(Duration::from_millis(500)),
+            from: None,
             json: None,
+            markdown: None,
+            readme: None,
         };
         while let Some(argument) = parser.next()? {
             match argument {
                 Arg::Long("help") | Arg::Short('h') => return Ok(Wish::Help),
+                Arg::Long("all") => options.is_all = true,
                 Arg::Long("via") => {
                     options.ways =
                         parser.value()?.parse_with(|text| named(text, &Via::ALL, |via| via.name()))?;
@@ -143,20 +179,36 @@ impl Options {
                 Arg::Long("rounds") => options.rounds = parser.value()?.parse_with(rounds)?,
                 Arg::Long("seconds") => options.length = parser.value()?.parse_with(seconds)?,
                 Arg::Long("messages") => options.length = parser.value()?.parse_with(messages)?,
+                Arg::Long("from") => options.from = Some(parser.value()?.string()?),
                 Arg::Long("json") => options.json = Some(parser.value()?.string()?),
-                Arg::Value(name) => {
-                    let figure = name.string()?.parse::<Figure>().map_err(|error| error.to_string())?;
-                    if !options.figures.contains(&figure) {
-                        options.figures.push(figure);
-                    }
-                }
+                Arg::Long("markdown") => options.markdown = Some(parser.value()?.string()?),
+                Arg::Long("readme") => options.readme = Some(parser.value()?.string()?),
+                Arg::Value(name) => options.name(&name.string()?)?,
                 other => return Err(other.unexpected()),
             }
         }
-        if options.figures.is_empty() {
+        if options.is_all {
+            options.ways = Via::ALL.to_vec();
+            (options.rings, options.registries) = (true, true);
+        }
+        if options.is_all || options.figures.is_empty() && !options.rings && !options.registries {
             options.figures = Figure::ALL.to_vec();
         }
-        Ok(Wish::Measure(options))
+        Ok(Wish::Measure(Box::new(options)))
+    }
+
+    fn name(&mut self, name: &str) -> Result<(), String> {
+        match name {
+            "ring" => self.rings = true,
+            "registry" => self.registries = true,
+            name => {
+                let figure = name.parse::<Figure>().map_err(|error| format!("{error} ring registry"))?;
+                if !self.figures.contains(&figure) {
+                    self.figures.push(figure);
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -194,46 +246,141 @@ fn messages(text: &str) -> Result<Length, String> {
     messages.map(Length::Messages).ok_or_else(|| "a number, at least 1".to_owned())
 }
 
-fn measure(options: Options) -> Result<(), BenchError> {
+fn run(options: Options) -> Result<(), BenchError> {
+    let json = options.json.clone();
+    let (markdown, readme) = (options.markdown.clone(), options.readme.clone());
+    // What cannot be written is better known before the minutes that measuring takes.
+    let readme = readme.map(|path| {
+        let text = fs::read_to_string(&path).map_err(BenchError::io("read the page"))?;
+        let has_lines = markdown::with_figures(&text, "").is_some();
+        has_lines.then_some((path, text)).ok_or_else(|| BenchError::client("the page")("lacks the two lines"))
+    });
+    let readme = readme.transpose()?;
+    let results = match &options.from {
+        Some(path) => Results::read(path)?,
+        None => measure(options)?,
+    };
+    let write = |path: &str, text: String| fs::write(path, text).map_err(BenchError::io("write the results"));
+    match json.as_deref() {
+        Some(output::STDOUT) => print!("{}", results.to_json()),
+        Some(path) => write(path, results.to_json())?,
+        None => {}
+    }
+    if let Some(path) = markdown {
+        write(&path, markdown::page(&results))?;
+    }
+    if let Some((path, text)) = readme
+        && let Some(text) = markdown::with_figures(&text, &markdown::readme(&results))
+    {
+        write(&path, text)?;
+    }
+    Ok(())
+}
+
+fn measure(options: Options) -> Result<Results, BenchError> {
     if cfg!(debug_assertions) {
         eprintln!("peers: this is a debug build; its figures say nothing");
     }
-    let Options { figures, ways, peers, other_build, rounds, length, json } = options;
-    let json = json.as_deref();
-    let mut table = output::table(json);
-    let print = BenchError::io;
-    let (mut peers, nats_c) = match peers {
-        Some(peers) if peers.contains(&Client::NatsC) => (peers, Some(NatsC::compile()?)),
-        Some(peers) => (peers, None),
-        None => {
-            let mut peers = vec![Client::CroupierSpinning, Client::AsyncNats];
-            let nats_c = NatsC::compile();
-            match &nats_c {
-                Ok(nats_c) => {
-                    peers.push(Client::NatsC);
-                    writeln!(table, "nats.c {}", nats_c.version()).map_err(print("print the table"))?;
-                }
-                Err(missing) => {
-                    writeln!(table, "without nats.c: {missing}").map_err(print("print the table"))?;
-                }
-            }
-            (peers, nats_c.ok())
+    let mut table = output::table(options.json.as_deref());
+    let mut print = |line: &dyn Display| writeln!(table, "{line}").map_err(BenchError::io("print the table"));
+    let mut results = Results { surroundings: Surroundings::here(&command()), ..Results::default() };
+    let Options { is_all, figures, rings, registries, ways, peers, other_build, rounds, length, .. } =
+        options;
+    if !figures.is_empty() {
+        let (mut peers, nats_c) = clients(peers, &mut results.surroundings)?;
+        for (name, reason) in &results.surroundings.missing {
+            print(&format!("without {name}: {reason}"))?;
         }
-    };
-    peers.extend(other_build.as_ref().map(|_| Client::OtherBuild));
-    let comparison = Comparison { peers, nats_c, other_build, rounds, length };
-    // A server that is missing is better known before the minutes that the stub takes.
-    let other_ends = ways.iter().map(other_end).collect::<Result<Vec<_>, _>>()?;
-    writeln!(table, "{HEADING}").map_err(print("print the table"))?;
-    let mut rows = Vec::new();
-    for other_end in &other_ends {
-        for &figure in &figures {
-            let row = comparison.measure(figure, other_end)?;
-            writeln!(table, "{row}").map_err(print("print the table"))?;
-            rows.push(row);
+        peers.extend(other_build.as_ref().map(|_| Client::OtherBuild));
+        let comparison = Comparison { peers, nats_c, other_build, rounds, length };
+        // A server that is missing is better known before the minutes that the stub takes.
+        let other_ends = ways.iter().map(other_end).collect::<Result<Vec<_>, _>>()?;
+        if ways != [Via::Stub] {
+            let version = said(&nats_server_binary()?.display().to_string(), &["--version"]);
+            let version = version.rsplit([' ', 'v']).next().unwrap_or_default().to_owned();
+            results.surroundings.versions.insert("nats-server".to_owned(), version);
+        }
+        print(&report::HEADING)?;
+        for other_end in &other_ends {
+            // An answer in the clear or not: the round trip hides what that costs.
+            let is_meant = |figure: &&Figure| {
+                !is_all || other_end.via() != Via::Tls || !matches!(figure.work(), Work::Request { .. })
+            };
+            for &figure in figures.iter().filter(is_meant) {
+                let row = comparison.measure(figure, other_end)?;
+                print(&row)?;
+                results.messages.push(row);
+            }
         }
     }
-    output::write_rows(&rows, json)
+    if rings {
+        print(&ring_peers::HEADING)?;
+        for members in ring_peers::MEMBERS {
+            let row = ring_peers::compare(members, RING_TIME, rounds)?;
+            print(&row)?;
+            results.ring.push(row);
+        }
+    }
+    if registries {
+        print(&side_by_side::HEADING)?;
+        let rounds = rounds.min(REGISTRY_ROUNDS_MAX);
+        for nodes in REGISTRY_NODES {
+            for row in
+                side_by_side::compare(&REGISTRY_SIDES, nodes, REGISTRY_CHANGES, REGISTRY_EVERY_MS, rounds)?
+            {
+                print(&row)?;
+                results.registry.push(row);
+            }
+        }
+    }
+    results.surroundings.load[1] = load();
+    Ok(results)
+}
+
+/// CPU time of a ring's measured section.
+const RING_TIME: Duration = Duration::from_millis(300);
+/// Of the registries, what is worth its time in a table with the rest; `registry_peers` has the whole.
+const REGISTRY_NODES: [usize; 2] = [3, 10];
+const REGISTRY_SIDES: [Side; 4] = [
+    Side::Croupier,
+    Side::ChitchatUdp { gossip_ms: 1000 },
+    Side::ChitchatUdp { gossip_ms: 100 },
+    Side::ChitchatChannel { gossip_ms: 100 },
+];
+const REGISTRY_CHANGES: usize = 100;
+const REGISTRY_EVERY_MS: u64 = 50;
+const REGISTRY_ROUNDS_MAX: usize = 3;
+
+/// What was entered, as one would enter it with cargo.
+fn command() -> String {
+    let arguments: Vec<_> = env::args().skip(1).collect();
+    format!("cargo run --release -p croupier-bench --bin peers -- {}", arguments.join(" "))
+        .trim_end_matches([' ', '-'])
+        .to_owned()
+}
+
+/// The clients beside ours, and what they need.
+fn clients(
+    named: Option<Vec<Client>>,
+    surroundings: &mut Surroundings,
+) -> Result<(Vec<Client>, Option<NatsC>), BenchError> {
+    let is_named = named.is_some();
+    let mut peers = named.unwrap_or_else(|| vec![Client::CroupierSpinning, Client::AsyncNats, Client::NatsC]);
+    if !peers.contains(&Client::NatsC) {
+        return Ok((peers, None));
+    }
+    match NatsC::compile() {
+        Ok(nats_c) => {
+            surroundings.versions.insert("nats.c".to_owned(), nats_c.version().to_owned());
+            Ok((peers, Some(nats_c)))
+        }
+        Err(missing) if is_named => Err(missing.into()),
+        Err(missing) => {
+            peers.retain(|client| *client != Client::NatsC);
+            surroundings.missing.insert("nats.c".to_owned(), missing.to_string());
+            Ok((peers, None))
+        }
+    }
 }
 
 fn other_end(via: &Via) -> Result<OtherEnd, BenchError> {
@@ -250,7 +397,7 @@ mod tests {
 
     fn options(arguments: &[&str]) -> Result<Options, String> {
         match Options::parse(Parser::from_args(arguments)) {
-            Ok(Wish::Measure(options)) => Ok(options),
+            Ok(Wish::Measure(options)) => Ok(*options),
             Ok(Wish::Help) => Err("help".to_owned()),
             Err(error) => Err(error.to_string()),
         }
@@ -262,6 +409,18 @@ mod tests {
         assert_eq!(options.figures, Figure::ALL);
         assert_eq!(options.ways, [Via::Stub, Via::Server]);
         assert_eq!((options.peers, options.json), (None, None));
+        assert_eq!((options.rings, options.registries), (false, false));
+    }
+
+    #[test]
+    fn rings_and_registries_are_figures_too_and_all_is_all() {
+        let some = options(&["ring", "--markdown=x"]).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!((some.rings, some.registries, some.figures), (true, false, vec![]));
+        assert_eq!(some.markdown.as_deref(), Some("x"));
+        let all = options(&["--all", "--readme", "y", "--from=z"]).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!((all.rings, all.registries, all.figures.as_slice()), (true, true, &Figure::ALL[..]));
+        assert_eq!(all.ways, Via::ALL);
+        assert_eq!((all.readme.as_deref(), all.from.as_deref()), (Some("y"), Some("z")));
     }
 
     #[test]
