@@ -30,7 +30,7 @@ use crate::top::TopOptions;
 pub(crate) enum Command {
     Help,
     Version,
-    Run(RunOptions),
+    Run(Box<RunOptions>),
     RunRegistry(RegistryOptions),
     RunCalls(CallsOptions),
     Config(ConfigCommand),
@@ -46,6 +46,7 @@ pub(crate) enum Command {
 /// The scenario that a worker process belongs to.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum WorkerOf {
+    Load,
     Registry,
     Calls,
 }
@@ -54,11 +55,12 @@ pub(crate) enum WorkerOf {
 pub(crate) const WORKER_COMMAND: &str = "worker";
 
 impl WorkerOf {
-    const ALL: [Self; 2] = [Self::Registry, Self::Calls];
+    const ALL: [Self; 3] = [Self::Load, Self::Registry, Self::Calls];
 
     /// The word after [`WORKER_COMMAND`].
     pub(crate) fn word(self) -> &'static str {
         match self {
+            Self::Load => "load",
             Self::Registry => RegistryOptions::SCENARIO,
             Self::Calls => CallsOptions::SCENARIO,
         }
@@ -71,7 +73,7 @@ const COMMANDS: &str = "run, show, compare, local, check, config, top, doctor";
 pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, UsageError> {
     let mut parser = Parser::from_args(arguments);
     match parser.next()? {
-        None => Ok(Command::Run(RunOptions::default())),
+        None => Ok(Command::Run(Box::default())),
         Some(Arg::Value(word)) if word == "run" => run::parse(&mut parser),
         Some(Arg::Value(word)) if word == "local" => local::parse(&mut parser),
         Some(Arg::Value(word)) if word == "config" => config_command::parse(&mut parser),
@@ -93,7 +95,9 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
 fn parse_worker(parser: &mut Parser) -> Result<Command, UsageError> {
     let word = parser.value()?.string()?;
     let scenario = WorkerOf::ALL.into_iter().find(|scenario| scenario.word() == word);
-    scenario.map(Command::Worker).ok_or_else(|| unknown_word("worker", word.as_ref(), "registry, calls"))
+    scenario
+        .map(Command::Worker)
+        .ok_or_else(|| unknown_word("worker", word.as_ref(), "load, registry, calls"))
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
+
 use crate::live::{Reporter, ShardNow, Shares};
 use crate::recorder::Recorder;
 
@@ -33,11 +35,20 @@ pub(crate) struct ShardProgress {
 }
 
 /// The counters of all shards together, at one time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Totals {
     pub(crate) sent: u64,
     pub(crate) delivered: u64,
     pub(crate) busy: u64,
+}
+
+impl Totals {
+    /// Adds those of another process.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.sent += other.sent;
+        self.delivered += other.delivered;
+        self.busy += other.busy;
+    }
 }
 
 impl Control {

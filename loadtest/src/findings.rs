@@ -44,13 +44,7 @@ impl Findings<'_> {
         for outcome in &self.outcomes {
             recorder.merge(&outcome.recorder);
             unsent += outcome.unsent;
-            connections.stalls += outcome.stats.stalls;
-            for link in &outcome.stats.links {
-                connections.disconnects += link.disconnects;
-                connections.slow_consumer_drops += link.lagged;
-                connections.server_errors += link.server_errors;
-                connections.in_doubt += link.in_doubt;
-            }
+            connections.add(&outcome.connections);
             for (ours, theirs) in topics_by_cluster.iter_mut().zip(&outcome.topics_by_cluster) {
                 *ours += theirs;
             }
@@ -85,6 +79,7 @@ impl Findings<'_> {
             },
             requests: has_requests.then_some(recorder.requests),
             beside: self.beside,
+            find_max: None,
             steps: recorder.steps.reports(self.assignment.schedule.steps(), self.copies()),
             cpu_s: CpuReport { client: rounded(client, 3), servers: rounded(servers, 3) },
             cpu_us_per_message: CpuReport {
@@ -120,6 +115,14 @@ impl Findings<'_> {
         let took_nanos = recorder.last_sent_nanos.saturating_sub(from_nanos).max(asked_nanos).max(1);
         let messages = (recorder.measured.sent + recorder.refused) / self.copies();
         messages as f64 / (took_nanos as f64 / 1e9)
+    }
+
+    /// Servers on this machine, as far as is known.
+    fn servers(&self) -> usize {
+        match self.options.config {
+            Some(_) => 0,
+            None => self.options.clusters * self.options.nodes,
+        }
     }
 
     /// How often each message is to arrive.
@@ -179,7 +182,7 @@ impl Findings<'_> {
                 others_share: self.cpu.others_share(),
                 pressure_before_percent: self.surroundings.pressure_before_percent,
                 cores: self.surroundings.cores,
-                roles: self.options.shards + self.options.clusters,
+                roles: self.assignment.roles.shards + self.servers(),
             },
         }
     }
@@ -200,7 +203,9 @@ impl Findings<'_> {
             size_bytes_max: options.size.largest_bytes,
             topics: options.topics,
             keys: options.keys.name(),
-            clusters: options.clusters,
+            clusters: self.assignment.clusters.len(),
+            nodes: if options.config.is_some() { 0 } else { options.nodes },
+            processes: options.processes,
             shards: options.shards,
             publishers: options.publishers,
             subscribers: options.subscribers,

@@ -16,6 +16,7 @@ mod cpu;
 mod crew;
 mod doctor;
 mod fault;
+mod find_max;
 mod findings;
 mod fleet;
 mod interrupt;
@@ -23,10 +24,13 @@ mod json;
 mod keys;
 mod live;
 mod local;
+mod objective;
 mod options;
 mod pace;
 mod pacer;
 mod payload;
+mod plan;
+mod processes;
 mod proxy;
 mod publisher;
 mod quantity;
@@ -38,9 +42,11 @@ mod reqrep;
 mod results;
 mod roles;
 mod run;
+mod runs;
 mod scenario;
 mod schedule;
 mod series;
+mod servers;
 mod show;
 mod slo;
 mod sparse;
@@ -57,6 +63,7 @@ use std::process::ExitCode;
 
 use cli::{Command, WorkerOf};
 use console::Console;
+use runs::Runs;
 use scenario::RunError;
 
 const FAILED: u8 = 1;
@@ -70,7 +77,7 @@ fn main() -> ExitCode {
     match cli::parse(std::env::args_os().skip(1)) {
         Ok(Command::Help) => Console::Stdout.write(cli::help()),
         Ok(Command::Version) => Console::Stdout.line(concat!("croupier ", env!("CARGO_PKG_VERSION"))),
-        Ok(Command::Run(mut options)) => return run::run(&mut options, scenario::run),
+        Ok(Command::Run(options)) => return Runs::default().make(&options),
         Ok(Command::RunRegistry(mut options)) => return run::run(&mut options, registry::run),
         Ok(Command::RunCalls(mut options)) => return run::run(&mut options, calls::run),
         Ok(Command::Compare(options)) => return compare::run(&options),
@@ -85,6 +92,7 @@ fn main() -> ExitCode {
         Ok(Command::Doctor(options)) => {
             return doctor::run(&options).unwrap_or_else(|error| fail(CONFIGURATION, error));
         }
+        Ok(Command::Worker(WorkerOf::Load)) => processes::work(),
         Ok(Command::Worker(WorkerOf::Registry)) => registry::work(),
         Ok(Command::Worker(WorkerOf::Calls)) => calls::work(),
         Err(error) => return fail(USAGE, format_args!("{error}\nsee croupier --help")),

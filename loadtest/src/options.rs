@@ -73,6 +73,7 @@ const DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
 const TOPICS_MAX: u64 = 1_000_000;
 /// Each is a server process with its threads.
 const CLUSTERS_MAX: u64 = 32;
+const SERVERS_EACH_MAX: u64 = 16;
 const SHARDS_MAX: u64 = 64;
 const SIZE_BYTES: RangeInclusive<usize> = HEAD_BYTES..=PAYLOAD_BYTES_MAX;
 /// Each is a node with a thread for each of its shards, and a link to every other.

@@ -1,10 +1,12 @@
 //! The report of a run, as JSON of schema 1.
 
+use croupier::ShardStats;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use crate::beside::BesideReport;
 use crate::fault::FaultReport;
+use crate::find_max::FindMaxReport;
 use crate::recorder::Counts;
 use crate::reqrep::RequestFates;
 use crate::results::{Histograms, RunReport, SeriesReport};
@@ -37,6 +39,9 @@ pub(crate) struct Report {
     /// The closed loop beside this one; only where there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) beside: Option<BesideReport>,
+    /// Of a search for the highest rate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) find_max: Option<FindMaxReport>,
     /// Of a ramp.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) steps: Vec<StepReport>,
@@ -146,7 +151,7 @@ pub(crate) struct ClusterReport {
 }
 
 /// What went wrong on the connections and shards, over the whole run.
-#[derive(Clone, Copy, Debug, Default, Serialize, schemars::JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct ConnectionsReport {
     /// Accepted connections that ended.
     pub(crate) disconnects: u64,
@@ -179,6 +184,10 @@ pub(crate) struct ArgumentsReport {
     pub(crate) topics: usize,
     pub(crate) keys: String,
     pub(crate) clusters: usize,
+    /// Servers of each cluster; 0 when they were not the run's own.
+    pub(crate) nodes: usize,
+    pub(crate) processes: usize,
+    /// Of each process.
     pub(crate) shards: usize,
     pub(crate) publishers: usize,
     /// Of a fan-out the subscribers of each topic.
@@ -187,6 +196,29 @@ pub(crate) struct ArgumentsReport {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) timeout_s: Option<f64>,
     pub(crate) seed: u64,
+}
+
+impl ConnectionsReport {
+    /// What a shard's counters say.
+    pub(crate) fn of(stats: &ShardStats) -> Self {
+        let mut report = Self { stalls: stats.stalls, ..Self::default() };
+        for link in &stats.links {
+            report.disconnects += link.disconnects;
+            report.slow_consumer_drops += link.lagged;
+            report.server_errors += link.server_errors;
+            report.in_doubt += link.in_doubt;
+        }
+        report
+    }
+
+    /// Adds those of another shard.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.disconnects += other.disconnects;
+        self.slow_consumer_drops += other.slow_consumer_drops;
+        self.server_errors += other.server_errors;
+        self.in_doubt += other.in_doubt;
+        self.stalls += other.stalls;
+    }
 }
 
 impl From<&Counts> for CountsReport {
@@ -326,6 +358,7 @@ pub(crate) mod tests {
             requests: None,
             beside: None,
             steps: Vec::new(),
+            find_max: None,
             cpu_s: CpuReport { client: 1.25, servers: 2.5 },
             cpu_us_per_message: CpuReport { client: 6.25, servers: 12.5 },
             clusters: vec![cluster("c1", 0.5), cluster("c2", 0.5)],
@@ -344,6 +377,8 @@ pub(crate) mod tests {
                 topics: 10_000,
                 keys: "uniform".to_owned(),
                 clusters: 2,
+                nodes: 1,
+                processes: 1,
                 shards: 2,
                 publishers: 2,
                 subscribers: 2,

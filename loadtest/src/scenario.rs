@@ -2,27 +2,28 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use croupier::testing::{LocalCluster, LocalClusterError};
-use croupier::{BoxError, ClusterName, Node, NodeHandle, Shard};
+use croupier::{BoxError, Builder, ClusterName, Node, NodeHandle, Shard};
 
 use crate::beside::Beside;
 use crate::console::Console;
 use crate::control::{Control, Totals};
 use crate::cpu::CpuTimes;
 use crate::fault::{Detour, Injector, Journal, Witness, monotonic_of};
+use crate::find_max;
 use crate::findings::Findings;
 use crate::fleet::FleetError;
 use crate::interrupt::{Interrupt, Interruption};
 use crate::live::Watch;
 use crate::options::RunOptions;
+use crate::plan::{OVERRUN_MAX, Plan};
+use crate::processes;
 use crate::quantity::grouped;
 use crate::report::Report;
-use crate::roles::Roles;
-use crate::schedule::Schedule;
+use crate::servers::{self, Servers};
 use crate::surroundings::{self, Surroundings};
-use crate::traffic::{Traffic, mix};
 use crate::worker::{self, Assignment, Outcome, WorkerError};
 
 /// Why there is no report.
@@ -55,80 +56,70 @@ const TICK: Duration = Duration::from_millis(20);
 /// From the last confirmed subscription to the first message, so that every shard is waiting for it.
 const START_DELAY: Duration = Duration::from_millis(100);
 
-/// How long after the end of the schedule a shard that is behind may still send.
-const OVERRUN_MAX: Duration = Duration::from_secs(5);
-
 /// Every wait inside the runtime has its own limit; these are here for what has none.
-const SETUP_MAX: Duration = Duration::from_secs(180);
-const SEND_GRACE: Duration = Duration::from_secs(10);
-const HAND_IN_MAX: Duration = Duration::from_secs(10);
+pub(crate) const SETUP_MAX: Duration = Duration::from_secs(180);
+pub(crate) const SEND_GRACE: Duration = Duration::from_secs(10);
+pub(crate) const HAND_IN_MAX: Duration = Duration::from_secs(10);
 
 /// What has not arrived when nothing at all has arrived for so long is lost.
-const QUIET_MAX: Duration = Duration::from_secs(2);
+pub(crate) const QUIET_MAX: Duration = Duration::from_secs(2);
 
 /// The longest wait for the last messages, even while some still arrive.
-const ARRIVAL_MAX: Duration = Duration::from_secs(30);
+pub(crate) const ARRIVAL_MAX: Duration = Duration::from_secs(30);
 
 /// After the last expected message, for duplicates on their way.
-const LINGER: Duration = Duration::from_millis(100);
+pub(crate) const LINGER: Duration = Duration::from_millis(100);
 
 /// For the node's drain: by then every message has arrived or counts as lost.
 const DRAIN_MAX: Duration = Duration::from_secs(2);
 
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
-/// Runs the scenario and weighs it. The servers have ended when it returns.
+/// From the last confirmed subscription to the first message where servers are joined by routes, which tell
+/// each other of subscriptions without saying when they have.
+pub(crate) const ROUTES_DELAY: Duration = Duration::from_secs(1);
+
+/// Runs the scenario, as often as its options ask for, and weighs it. The servers have ended when it returns.
 pub(crate) fn run(options: &RunOptions, console: Console, interrupt: &Interrupt) -> Result<Report, RunError> {
+    match &options.find_max {
+        Some(objective) => find_max::run(options, objective, console, interrupt),
+        None => run_once(options, console, interrupt),
+    }
+}
+
+/// Runs the scenario once.
+pub(crate) fn run_once(
+    options: &RunOptions,
+    console: Console,
+    interrupt: &Interrupt,
+) -> Result<Report, RunError> {
+    if options.processes > 1 {
+        return processes::run(options, console, interrupt);
+    }
     let mut surroundings = Surroundings::before_run();
-    console.line(format_args!(
-        "croupier {}: {}, {} for {:?} after {:?} of warm-up, {}, {} topics, {} shards, {} clusters, seed {}",
-        env!("CARGO_PKG_VERSION"),
-        options.pattern.name(),
-        options.pace,
-        options.duration,
-        options.warmup,
-        options.size,
-        grouped(options.topics as u64),
-        options.shards,
-        options.clusters,
-        options.seed
-    ));
+    announce(options, console);
 
     // The servers outlive the node: a node that drains still needs them.
-    let mut servers = LocalCluster::start(options.clusters)?;
-    if let Some(folder) = &options.output.folder {
-        servers.copy_logs_to(folder);
-    }
-    surroundings.nats_server = Some(servers.server_version().to_owned());
-    console.line(format_args!("servers     {} x nats-server {}", options.clusters, servers.server_version()));
-
-    let assignment = assignment(options);
+    let mut servers = Servers::start(options, console)?;
+    surroundings.nats_server = servers.version();
     let control = Control::new(options.shards);
     let control = Arc::new(if console.is_screen() { control.watched() } else { control });
-    let detour = Detour::new(&options.faults, &servers)
+    let detour = servers
+        .own()
+        .map_or_else(|| Ok(Detour::default()), |own| Detour::new(&options.faults, own))
         .map_err(|source| LocalClusterError::System { doing: "start the proxy".to_owned(), source })?;
+    let mut builder = servers.builder_by(&detour)?.name("loadtest").shards(options.shards);
+    let assignment = Plan::of(options).assignment(servers::clusters(&mut builder), 0);
     let journal = Journal::new(&assignment.clusters);
-    let (hand_in, handed_in) = mpsc::channel();
-    let node = {
-        let (control, assignment) = (Arc::clone(&control), assignment.clone());
-        let app = async move |shard: Shard| -> Result<(), BoxError> {
-            let mut hand_in = HandIn::new(shard.id(), hand_in);
-            let result = worker::work(&shard, &control, &assignment).await;
-            hand_in.hand_in(Some(result));
-            Ok(())
-        };
-        let mut builder = detour.builder(&servers).name("loadtest").shards(options.shards);
-        builder.config_mut().limits.drain_timeout = DRAIN_MAX;
-        if !options.faults.is_empty() {
-            builder = journal.listen(builder);
-        }
-        builder.start(app)?
-    };
+    if !options.faults.is_empty() {
+        builder = journal.listen(builder);
+    }
+    let (node, handed_in) = start_node(builder, &control, &assignment)?;
 
     let beside = match options.beside {
         None => None,
         Some(concurrency) => {
-            let mut builder = detour.builder(&servers);
+            let mut builder = servers.builder_by(&detour)?;
             builder.config_mut().limits.drain_timeout = DRAIN_MAX;
             Some(Beside::start(options, &assignment, concurrency, builder)?)
         }
@@ -141,7 +132,8 @@ pub(crate) fn run(options: &RunOptions, console: Console, interrupt: &Interrupt)
         assignment: &assignment,
         handed_in,
         outcomes: Vec::new(),
-        servers: &mut servers,
+        servers: servers.own(),
+        start_delay: if options.nodes > 1 || options.config.is_some() { ROUTES_DELAY } else { START_DELAY },
         handle: node.handle(),
         injector: Injector::new(options.faults.clone(), detour),
         beside: beside.as_ref().map(|beside| Arc::clone(beside.control())),
@@ -184,29 +176,41 @@ pub(crate) fn run(options: &RunOptions, console: Console, interrupt: &Interrupt)
     .report())
 }
 
-fn assignment(options: &RunOptions) -> Assignment {
-    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let run = mix(since_epoch.as_nanos() as u64 ^ mix(u64::from(std::process::id())));
-    Assignment {
-        run,
-        roles: Roles {
-            pattern: options.pattern,
-            shards: options.shards,
-            publishers: options.publishers,
-            subscribers: options.subscribers,
-        },
-        pace: options.pace,
-        schedule: Schedule::of(options.pace, options.warmup, options.duration),
-        traffic: Traffic::new(options.seed, options.keys, options.topics, options.size),
-        clusters: (1..=options.clusters).map(|n| ClusterName::from(format!("c{n}"))).collect(),
-        overrun: OVERRUN_MAX,
-        timeout: options.timeout,
-        first_shard: 0,
-        has_faults: !options.faults.is_empty(),
-    }
+/// Tells what is to be run.
+pub(crate) fn announce(options: &RunOptions, console: Console) {
+    console.line(format_args!(
+        "croupier {}: {}, {} for {:?} after {:?} of warm-up, {}, {} topics, {} shards, seed {}",
+        env!("CARGO_PKG_VERSION"),
+        options.pattern.name(),
+        options.pace,
+        options.duration,
+        options.warmup,
+        options.size,
+        grouped(options.topics as u64),
+        options.shards,
+        options.seed
+    ));
 }
 
-/// Drains a node, and waits for its end.
+/// Starts a node whose shards do what they are assigned, and hand in what came of it.
+pub(crate) fn start_node(
+    mut builder: Builder,
+    control: &Arc<Control>,
+    assignment: &Assignment,
+) -> Result<(Node, mpsc::Receiver<HandedIn>), croupier::Error> {
+    let (hand_in, handed_in) = mpsc::channel();
+    let (control, assignment) = (Arc::clone(control), assignment.clone());
+    let app = async move |shard: Shard| -> Result<(), BoxError> {
+        let mut hand_in = HandIn::new(shard.id(), hand_in);
+        let result = worker::work(&shard, &control, &assignment).await;
+        hand_in.hand_in(Some(result));
+        Ok(())
+    };
+    builder.config_mut().limits.drain_timeout = DRAIN_MAX;
+    Ok((builder.start(app)?, handed_in))
+}
+
+/// Drains a node that is done with, and waits for its end.
 pub(crate) fn stop(node: Node) -> Result<(), RunError> {
     futures_lite::future::block_on(node.handle().drain())?;
     node.join()?;
@@ -250,7 +254,10 @@ struct Course<'a> {
     assignment: &'a Assignment,
     handed_in: mpsc::Receiver<HandedIn>,
     outcomes: Vec<Outcome>,
-    servers: &'a mut LocalCluster,
+    /// Own ones.
+    servers: Option<&'a mut LocalCluster>,
+    /// From the last confirmed subscription to the first message.
+    start_delay: Duration,
     handle: NodeHandle,
     injector: Injector,
     /// Of the closed loop beside this one.
@@ -284,7 +291,7 @@ impl Course<'_> {
             asked.elapsed().as_secs_f64()
         ));
 
-        let start = Instant::now() + START_DELAY;
+        let start = Instant::now() + self.start_delay;
         self.control.start_at(start);
         if let Some(beside) = &self.beside {
             beside.start_at(start);
@@ -298,18 +305,13 @@ impl Course<'_> {
         self.wait_for_arrival()?;
         let cpu = self.cpu()?.since(&cpu_before);
         self.wait_until(Instant::now() + LINGER)?;
-        self.injector.relent(self.servers);
+        self.relent();
         Ok(cpu)
     }
 
     /// Processor time so far, of servers that were killed too.
     fn cpu(&mut self) -> Result<CpuTimes, RunError> {
-        let mut pids = Vec::new();
-        for cluster in 0..self.servers.clusters() {
-            for node in 0..self.servers.servers(cluster).len() {
-                pids.extend(self.servers.pid(cluster, node)?);
-            }
-        }
+        let pids = self.servers.as_deref_mut().map(servers::pids).transpose()?.unwrap_or_default();
         let running = CpuTimes::sample(&pids);
         Ok(CpuTimes { servers: running.servers + self.injector.ended_servers(), ..running })
     }
@@ -376,10 +378,10 @@ impl Course<'_> {
         if !self.assignment.has_faults || self.interrupted.is_some() {
             return false;
         }
+        let Some(servers) = self.servers.as_deref() else { return false };
         let may_return = |name: &ClusterName| {
             let cluster = self.assignment.clusters.iter().position(|known| known == name);
-            cluster
-                .is_some_and(|cluster| !self.injector.is_down(cluster, self.servers.servers(cluster).len()))
+            cluster.is_some_and(|cluster| !self.injector.is_down(cluster, servers.servers(cluster).len()))
         };
         let stats = self.handle.stats();
         stats.iter().flat_map(|shard| &shard.links).any(|link| !link.connected && may_return(&link.cluster))
@@ -416,10 +418,17 @@ impl Course<'_> {
         if let Some(beside) = &self.beside {
             beside.stop_sending();
         }
-        self.injector.relent(self.servers);
+        self.relent();
         self.interrupted = Some(Interruption { signal, at_nanos });
         self.console.line(format_args!("interrupted after {:.1} s; collecting", at_nanos as f64 / 1e9));
         Ok(())
+    }
+
+    /// Ends what faults still do to the servers.
+    fn relent(&mut self) {
+        if let Some(servers) = self.servers.as_deref_mut() {
+            self.injector.relent(servers);
+        }
     }
 
     /// Where the faults' times count from, once it is known.
@@ -433,9 +442,11 @@ impl Course<'_> {
     }
 
     fn strike(&mut self) -> Result<(), RunError> {
-        let Some(from) = self.measured_from() else { return Ok(()) };
+        let (Some(from), Some(servers)) = (self.measured_from(), self.servers.as_deref_mut()) else {
+            return Ok(());
+        };
         let (console, control) = (self.console, self.control);
-        self.injector.strike(self.servers, from, |fault| {
+        self.injector.strike(servers, from, |fault| {
             control.strike(fault.server.cluster);
             console.line(format_args!("fault       {:.3} s  {fault}", from.elapsed().as_secs_f64()));
         })?;

@@ -23,6 +23,7 @@ impl fmt::Display for Summary<'_> {
         self.cpu(f)?;
         self.clusters(f)?;
         self.steps(f)?;
+        self.0.find_max.iter().try_for_each(|found| write!(f, "{found}"))?;
         self.0.faults.iter().try_for_each(|fault| fault.fmt(f))?;
         verdict_lines(f, &report.verdict)
     }

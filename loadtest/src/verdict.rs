@@ -71,7 +71,7 @@ pub(crate) struct Circumstances {
 }
 
 /// Less of the asked rate than this is another load than was asked for.
-const RATE_ACHIEVED_MIN: f64 = 0.99;
+pub(crate) const RATE_ACHIEVED_MIN: f64 = 0.99;
 
 /// More lag than this part of the end-to-end p99 means that the generator measured itself.
 const LAG_OF_E2E_MAX: f64 = 0.10;

@@ -5,9 +5,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use croupier::{
-    ClusterName, HandlerGuard, InvalidTopic, PublishError, Shard, ShardStats, SubscribeError, Topic,
-};
+use croupier::{ClusterName, HandlerGuard, InvalidTopic, PublishError, Shard, SubscribeError, Topic};
+
+use serde::{Deserialize, Serialize};
 
 use crate::clock::nanos;
 use crate::control::Control;
@@ -16,6 +16,7 @@ use crate::pacer::Pacer;
 use crate::publisher::Publisher;
 use crate::receiver::{Handler, Receiver};
 use crate::recorder::{Recorder, Window};
+use crate::report::ConnectionsReport;
 use crate::reqrep::{Requester, Responder};
 use crate::roles::{Pattern, Roles};
 use crate::schedule::Schedule;
@@ -43,15 +44,15 @@ pub(crate) struct Assignment {
 }
 
 /// What a shard hands in at the end.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Outcome {
     pub(crate) recorder: Recorder,
     /// Messages of its part that it did not send.
     pub(crate) unsent: u64,
     /// Topics of each cluster, told by the first shard of all.
     pub(crate) topics_by_cluster: Vec<u64>,
-    /// The counters of the shard and its links when everything had arrived.
-    pub(crate) stats: ShardStats,
+    /// What went wrong on the shard and its links until everything had arrived.
+    pub(crate) connections: ConnectionsReport,
 }
 
 /// Why a shard gave up.
@@ -171,12 +172,12 @@ async fn work_with(
     while !control.is_over() {
         shard.sleep(POLL).await;
     }
-    let stats = shard.stats();
+    let connections = ConnectionsReport::of(&shard.stats());
     drop(guards);
     receiver.merge_into(&mut recorder);
     recorder.series.label(number);
     let topics_by_cluster = if number == 0 { topics_by_cluster(assignment, &routes) } else { Vec::new() };
-    Ok(Outcome { recorder, unsent, topics_by_cluster, stats })
+    Ok(Outcome { recorder, unsent, topics_by_cluster, connections })
 }
 
 /// Waits for the start, or for the end of a run that has none.

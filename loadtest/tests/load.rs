@@ -1,5 +1,6 @@
 //! The ways of sending: a fan-out, requests, a closed loop, a ramp; and what is said where one cannot be.
 
+use croupier::testing::LocalCluster;
 use serde_json::Value;
 
 use support::{croupier, report_of};
@@ -123,5 +124,79 @@ fn what_does_not_go_together_is_exit_code_2() {
         assert_eq!(output.status.code(), Some(2), "{line}: {output:?}");
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(said.contains(part), "{line}: {said}");
+    }
+}
+
+#[test]
+fn the_highest_rate_is_searched_for_and_every_try_is_told() {
+    // A second is long for a message on loopback, even here; and nothing takes less than a microsecond.
+    let short = ["--warmup", "0s", "--duration", "200ms", "--topics", "20", "--clusters", "1", "--json", "-"];
+    let (report, progress) =
+        report_of(&[&["run", "--find-max", "p50<1us", "--rate", "4"], &short[..]].concat());
+    let found = &report["find_max"];
+    assert_eq!((&found["objective"], &found["best"]), (&"p50<1us".into(), &Value::Null), "{progress}");
+    let tried: Vec<u64> =
+        found["tries"].as_array().expect("a list").iter().map(|made| count(&made["asked"])).collect();
+    assert_eq!(tried, [4, 2, 1], "{progress}");
+    assert!(report["verdict"]["reasons"][0].as_str().is_some_and(|reason| reason.contains("met p50<1us")));
+    assert!(progress.contains("no rate met p50<1us"), "{progress}");
+}
+
+#[test]
+fn several_runs_have_a_median_and_a_spread() {
+    let arguments = ["run", "--runs", "2", "--rate", "100", "--warmup", "0s", "--duration", "200ms"];
+    let output = croupier(&[&arguments[..], &["--topics", "5", "--clusters", "1", "--json", "-"]].concat());
+    let said = String::from_utf8_lossy(&output.stderr);
+    let reports: Vec<Value> = serde_json::Deserializer::from_slice(&output.stdout)
+        .into_iter()
+        .map(|report| report.unwrap_or_else(|error| panic!("{error}: {said}")))
+        .collect();
+    assert_eq!(reports.len(), 2, "{said}");
+    assert!(reports.iter().all(|report| report["counts"]["delivered"] == 20), "{said}");
+    assert!(said.contains("run 2 of 2") && said.contains("2 runs") && said.contains("spread"), "{said}");
+}
+
+#[test]
+fn servers_joined_by_routes_and_servers_that_run_already_carry_a_load() {
+    let short = ["--rate", "200", "--warmup", "0s", "--duration", "500ms", "--topics", "20", "--json", "-"];
+    let nodes = ["run", "--clusters", "1", "--nodes", "2"];
+    let (report, progress) = report_of(&[&nodes[..], &short].concat());
+    check_exact(&report, &progress);
+    assert_eq!((&report["arguments"]["nodes"], &report["counts"]["sent"]), (&2.into(), &100.into()));
+
+    let servers = LocalCluster::start(2).expect("servers start");
+    let file =
+        std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("load-{}.toml", std::process::id()));
+    let clusters: String = ["left", "right"]
+        .iter()
+        .enumerate()
+        .map(|(index, name)| {
+            format!("[[clusters]]\nname = {name:?}\nservers = {:?}\n", servers.servers(index))
+        })
+        .collect();
+    std::fs::write(&file, format!("version = 1\n[node]\nname = \"n1\"\n{clusters}")).expect("a file");
+    let config = ["run", "--config", file.to_str().expect("a plain path")];
+    let (report, progress) = report_of(&[&config[..], &short].concat());
+    std::fs::remove_file(&file).expect("it is ours");
+    check_exact(&report, &progress);
+    let names: Vec<&Value> =
+        report["clusters"].as_array().expect("a list").iter().map(|cluster| &cluster["name"]).collect();
+    assert_eq!(names, ["left", "right"], "{progress}");
+    assert_eq!((&report["arguments"]["nodes"], &report["counts"]["sent"]), (&0.into(), &100.into()));
+}
+
+#[test]
+fn the_shards_of_several_processes_are_one_load() {
+    for scenario in ["pubsub", "fanout", "reqrep"] {
+        let (report, progress) =
+            run(&[scenario, "--processes", "2", "--shards", "1", "--rate", "200", "--topics", "20"]);
+        check_exact(&report, &progress);
+        let copies = if scenario == "fanout" { 8 } else { 1 };
+        assert_eq!(count(&report["counts"]["sent"]), 200 * copies, "{scenario}: {progress}");
+        assert_eq!(
+            (&report["arguments"]["processes"], &report["clusters"][0]["topics"]),
+            (&2.into(), &20.into())
+        );
+        assert_eq!(report["series"]["shards"], serde_json::json!([0, 1]), "{progress}");
     }
 }

@@ -47,7 +47,7 @@ pub(super) fn parse(parser: &mut Parser) -> Result<Command, UsageError> {
         other => {
             let pattern = PATTERNS.into_iter().find(|pattern| other == Some(pattern.name()));
             let options = options(RunOptions::of(pattern.unwrap_or(Pattern::Pubsub)), given)?;
-            Ok(Command::Run(options))
+            Ok(Command::Run(Box::new(options)))
         }
     }
 }

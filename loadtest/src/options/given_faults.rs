@@ -28,6 +28,10 @@ impl GivenFaults {
         Ok(())
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.texts.is_empty()
+    }
+
     /// In the order of their times; none when nothing was given.
     pub(super) fn read(&self, letter: char, nodes: usize) -> Result<Option<Vec<Fault>>, AtFault> {
         if self.texts.is_empty() {

@@ -1,10 +1,12 @@
 //! What a run of pubsub, fanout or reqrep may be told.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::given_faults::GivenFaults;
 use super::*;
 use crate::fault::Timeline;
+use crate::objective::Objective;
 use crate::pace::{Pace, Ramp};
 use crate::roles::Pattern;
 
@@ -22,6 +24,13 @@ pub(crate) struct RunOptions {
     /// Which of them each message is for.
     pub(crate) keys: KeyChoice,
     pub(crate) clusters: usize,
+    /// Servers of each cluster, joined by routes.
+    pub(crate) nodes: usize,
+    /// A node's configuration with servers that run already, instead of own ones.
+    pub(crate) config: Option<PathBuf>,
+    /// Each with a node of its own.
+    pub(crate) processes: usize,
+    /// Of each process.
     pub(crate) shards: usize,
     /// Shards that publish, or ask.
     pub(crate) publishers: usize,
@@ -29,6 +38,10 @@ pub(crate) struct RunOptions {
     pub(crate) subscribers: usize,
     /// Of each request.
     pub(crate) timeout: Duration,
+    /// What the highest rate is searched for that keeps it.
+    pub(crate) find_max: Option<Objective>,
+    /// One after the other.
+    pub(crate) runs: usize,
     pub(crate) seed: u64,
     /// A closed loop of so many under way, beside the open one.
     pub(crate) beside: Option<usize>,
@@ -48,10 +61,11 @@ struct Given {
     concurrency: Option<usize>,
     publishers: Option<usize>,
     subscribers: Option<usize>,
+    has_servers: bool,
 }
 
-/// Servers of each cluster.
-const SERVERS_EACH: usize = 1;
+/// Each is a run with its warm-up.
+const RUNS_MAX: u64 = 100;
 
 /// Of each topic of a fan-out; each has a place in the checker for every publisher.
 const SUBSCRIBERS_MAX: u64 = 10_000;
@@ -78,6 +92,12 @@ rate from two shards, checks every message and prints a verdict.";
             "",
         ),
         OptionRow::new(
+            "--find-max",
+            "OBJECTIVE",
+            "instead, tries rates from --rate on for the highest that keeps it without\nloss: 'p99.9<2ms', 'wire.p50<300us'",
+            "",
+        ),
+        OptionRow::new(
             "--closed",
             "",
             "instead, each message is sent when one before it has arrived, and\ntimed from there: such times hide what a stall delays",
@@ -98,10 +118,19 @@ rate from two shards, checks every message and prints a verdict.";
             "of the topics: uniform, or few of them often: zipf:1.1",
             "uniform",
         ),
-        OptionRow::new("--clusters", "COUNT", "local gnatsd clusters, one server each", "3"),
-        OptionRow::new("--shards", "COUNT", "shards of the node", "2"),
+        OptionRow::new("--clusters", "COUNT", "local gnatsd clusters", "3"),
+        OptionRow::new("--nodes", "COUNT", "servers of each cluster, joined by routes", "1"),
+        OptionRow::new(
+            "--config",
+            "NODE.TOML",
+            "instead, clusters that run already: those of a node's configuration",
+            "",
+        ),
+        OptionRow::new("--processes", "COUNT", "each with a node of its own", "1"),
+        OptionRow::new("--shards", "COUNT", "shards of each node", "2"),
         OptionRow::new("--publishers", "COUNT", "of the shards, from the first on, publish", "all"),
         OptionRow::new("--subscribers", "COUNT", "of the shards, up to the last, subscribe", "all"),
+        OptionRow::new("--runs", "COUNT", "one after the other, with the spread of their figures", "1"),
         OptionRow::new("--seed", "NUMBER", "topics, order and sizes follow from it", "42"),
         OptionRow::new(
             "--fault",
@@ -155,10 +184,15 @@ options of pubsub; these differ:";
             topics,
             keys: KeyChoice::Uniform,
             clusters: 3,
+            nodes: 1,
+            config: None,
+            processes: 1,
             shards: 2,
             publishers: 2,
             subscribers: if pattern == Pattern::Fanout { FANOUT_SUBSCRIBERS } else { 2 },
             timeout: Duration::from_secs(1),
+            find_max: None,
+            runs: 1,
             seed: 42,
             beside: None,
             faults: Timeline::default(),
@@ -166,6 +200,51 @@ options of pubsub; these differ:";
             given_faults: GivenFaults::default(),
             output: OutputOptions::default(),
         }
+    }
+
+    /// The same at another rate, without a search.
+    pub(crate) fn at(&self, rate: Rate) -> Self {
+        Self { rate, pace: Pace::Steady(rate), find_max: None, ..self.clone() }
+    }
+
+    fn check_find_max(&self) -> Result<(), AtFault> {
+        let Some(objective) = &self.find_max else { return Ok(()) };
+        let reason = match self.pace {
+            Pace::Ramp(_) => "--ramp has its own rates",
+            Pace::Closed { .. } => "a closed loop has the rate that it finds",
+            Pace::Steady(_) if !self.faults.is_empty() => "what is lost to a fault says nothing about a rate",
+            Pace::Steady(_) if objective.is_of_requests() && self.pattern != Pattern::Reqrep => {
+                "there is a service latency in reqrep alone"
+            }
+            Pace::Steady(_) => return Ok(()),
+        };
+        Err(("--find-max", objective.to_string(), QuantityError::NotTogether { reason: reason.to_owned() }))
+    }
+
+    fn check_processes(&self) -> Result<(), AtFault> {
+        let is_closed = self.pace.is_closed() && self.pattern != Pattern::Reqrep;
+        let reason = match self.processes {
+            1 => return Ok(()),
+            _ if !self.faults.is_empty() => "what a fault costs is known where all shards are in one process",
+            _ if self.beside.is_some() => "a closed loop beside is for a run in one process",
+            _ if is_closed => "a publisher sees in its own process alone that its messages have arrived",
+            _ => return Ok(()),
+        };
+        let given = self.processes.to_string();
+        Err(("--processes", given, QuantityError::NotTogether { reason: reason.to_owned() }))
+    }
+
+    fn check_config(&self) -> Result<(), AtFault> {
+        let Some(config) = &self.config else { return Ok(()) };
+        let reason = if self.given.has_servers {
+            "these clusters run already: --clusters and --nodes are for own ones"
+        } else if !self.given_faults.is_empty() {
+            "these clusters are not the run's own, so no fault can strike them"
+        } else {
+            return Ok(());
+        };
+        let given = config.display().to_string();
+        Err(("--config", given, QuantityError::NotTogether { reason: reason.to_owned() }))
     }
 
     fn pace(&self) -> Result<Pace, AtFault> {
@@ -192,10 +271,11 @@ options of pubsub; these differ:";
 
     /// So many of the shards, or all.
     fn of_shards(&self, option: &'static str, given: Option<usize>) -> Result<usize, AtFault> {
-        match given.unwrap_or(self.shards) {
-            count if count <= self.shards => Ok(count),
+        let shards = self.shards * self.processes;
+        match given.unwrap_or(shards) {
+            count if count <= shards => Ok(count),
             count => {
-                let reason = format!("there are {} shards", self.shards);
+                let reason = format!("there are {shards} shards");
                 Err((option, count.to_string(), QuantityError::NotTogether { reason }))
             }
         }
@@ -240,7 +320,18 @@ impl Options for RunOptions {
             "--size" => self.size = Size::parse(given, SIZE_BYTES)?,
             "--topics" => self.topics = count(given, TOPICS_MAX)?,
             "--keys" => self.keys = KeyChoice::parse(given)?,
-            "--clusters" => self.clusters = count(given, CLUSTERS_MAX)?,
+            "--clusters" => {
+                self.clusters = count(given, CLUSTERS_MAX)?;
+                self.given.has_servers = true;
+            }
+            "--nodes" => {
+                self.nodes = count(given, SERVERS_EACH_MAX)?;
+                self.given.has_servers = true;
+            }
+            "--config" => self.config = Some(given.into()),
+            "--find-max" => self.find_max = Some(Objective::parse(given)?),
+            "--runs" => self.runs = count(given, RUNS_MAX)?,
+            "--processes" => self.processes = count(given, PROCESSES_MAX)?,
             "--shards" => self.shards = count(given, SHARDS_MAX)?,
             "--publishers" => self.given.publishers = Some(count(given, SHARDS_MAX)?),
             "--subscribers" => self.given.subscribers = Some(count(given, SUBSCRIBERS_MAX)?),
@@ -272,7 +363,14 @@ impl Options for RunOptions {
             let reason = "with --closed there is no open loop".to_owned();
             return Err(("--closed-beside", beside.to_string(), QuantityError::NotTogether { reason }));
         }
-        self.faults = self.given_faults.read_servers(self.clusters, SERVERS_EACH, self.duration)?;
+        self.faults = self.given_faults.read_servers(self.clusters, self.nodes, self.duration)?;
+        self.check_find_max()?;
+        self.check_processes()?;
+        self.check_config()?;
+        if self.runs > 1 && matches!(self.output.json, Some(JsonTarget::File(_))) {
+            let reason = "with --json and a file: each run would write over the one before".to_owned();
+            return Err(("--runs", self.runs.to_string(), QuantityError::NotTogether { reason }));
+        }
         Ok(())
     }
 }
@@ -308,7 +406,7 @@ mod tests {
             shards: 3,
             publishers: 3,
             subscribers: 3,
-            given: Given { has_rate: true, ..Given::default() },
+            given: Given { has_rate: true, has_servers: true, ..Given::default() },
             seed: 7,
             output: OutputOptions {
                 json: Some(JsonTarget::File("out.json".into())),
@@ -358,7 +456,7 @@ mod tests {
 
     fn options(line: &str) -> RunOptions {
         match parse_line(line) {
-            Ok(Command::Run(options)) => options,
+            Ok(Command::Run(options)) => *options,
             other => panic!("{line:?} gave {other:?}"),
         }
     }
@@ -401,5 +499,45 @@ mod tests {
         ] {
             assert!(complaint(line).contains(part), "{line}: {}", complaint(line));
         }
+    }
+
+    #[test]
+    fn a_search_has_an_objective_that_its_scenario_can_keep() {
+        let given = options("run --find-max p99.9<2ms --rate 5k");
+        assert_eq!(given.find_max.map(|objective| objective.to_string()).as_deref(), Some("p99.9<2ms"));
+        assert_eq!(given.rate, Rate::of(5_000));
+        for (line, part) in [
+            ("run --find-max p99.9", "p99.9<2ms"),
+            ("run --find-max p99<2ms --closed", "the rate that it finds"),
+            ("run --find-max p99<2ms --ramp 1k..2k/2", "its own rates"),
+            ("run --find-max service.p99<2ms", "in reqrep alone"),
+        ] {
+            assert!(complaint(line).contains(part), "{line}: {}", complaint(line));
+        }
+    }
+
+    #[test]
+    fn the_shards_of_all_processes_share_the_parts() {
+        let given = options("run --processes 2 --shards 3 --publishers 5");
+        assert_eq!((given.processes, given.shards, given.publishers, given.subscribers), (2, 3, 5, 6));
+        assert!(complaint("run --processes 2 --publishers 5").contains("there are 4 shards"));
+        assert!(complaint("run --processes 2 --closed").contains("its own process"));
+        assert!(options("run reqrep --processes 2 --closed").pace.is_closed());
+        let words = ["run", "--processes", "2", "--fault", "1s kill c1/1"].map(Into::into);
+        assert!(crate::cli::parse(words).is_err());
+    }
+
+    #[test]
+    fn servers_are_own_ones_or_those_of_a_configuration() {
+        let given = options("run --clusters 2 --nodes 3");
+        assert_eq!((given.clusters, given.nodes), (2, 3));
+        assert_eq!(options("run --config node.toml").config, Some("node.toml".into()));
+        assert!(complaint("run --config node.toml --clusters 2").contains("run already"));
+        assert!(complaint("run --nodes 17").contains("1 to 16"));
+        let words = ["run", "--config", "node.toml", "--fault", "1s kill c1/1"].map(Into::into);
+        let error = crate::cli::parse(words).expect_err("no fault can strike");
+        assert!(error.to_string().contains("not the run's own"), "{error}");
+        assert!(complaint("run --runs 3 --json out.json").contains("write over"));
+        assert_eq!(options("run --runs 3 --json -").runs, 3);
     }
 }

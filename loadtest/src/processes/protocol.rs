@@ -1,0 +1,80 @@
+//! What the processes of a run tell each other.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::control::Totals;
+use crate::crew::Reply;
+use crate::plan::Plan;
+use crate::servers::Servers;
+use crate::worker::Outcome;
+
+/// From the main process.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Order {
+    /// Start a node and subscribe; done when all is confirmed.
+    Start(Box<Setup>),
+    /// The first message is due at this time of the monotonic clock.
+    Go { start_nanos: u64 },
+    /// Tell the counters.
+    Look,
+    /// Send nothing more.
+    Stop,
+    /// Hand in what was recorded, and end the node.
+    End,
+}
+
+/// What a process is to be.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Setup {
+    /// From 0.
+    pub(crate) process: usize,
+    /// Of each process.
+    pub(crate) shards: usize,
+    pub(crate) plan: Plan,
+    pub(crate) home: Home,
+}
+
+/// Where the clusters are.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Home {
+    /// The client URLs of `c1`, `c2`, and so on.
+    Own(Vec<Vec<String>>),
+    Config(PathBuf),
+}
+
+/// From a worker process.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum News {
+    Done,
+    Totals {
+        totals: Totals,
+        has_sent_all: bool,
+    },
+    /// Of each shard.
+    Outcomes(Vec<Outcome>),
+    Failed(String),
+}
+
+impl Home {
+    pub(crate) fn of(servers: &mut Servers) -> Self {
+        match servers {
+            Servers::Own(own) => Self::Own((0..own.clusters()).map(|index| own.servers(index)).collect()),
+            Servers::Existing(path) => Self::Config(path.clone()),
+        }
+    }
+}
+
+impl Reply for News {
+    fn failure(&self) -> Option<&str> {
+        match self {
+            Self::Failed(reason) => Some(reason),
+            _ => None,
+        }
+    }
+
+    fn is_event(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,137 @@
+//! One process of a run: a node whose shards do their parts.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use croupier::{Builder, Node};
+
+use super::protocol::{Home, News, Order, Setup};
+use crate::clock::monotonic_nanos;
+use crate::control::Control;
+use crate::fleet::{orders, say};
+use crate::scenario::{HAND_IN_MAX, HandedIn, SETUP_MAX, start_node, stop};
+use crate::servers::{self, Servers};
+use crate::worker::Outcome;
+
+/// Carries out orders until the parent has gone; what goes wrong is told to it.
+pub(crate) fn work() {
+    let mut worker = None;
+    for order in orders::<Order>() {
+        let news = order
+            .map_err(|error| format!("an order cannot be read: {error}"))
+            .and_then(|order| carry_out(&mut worker, order))
+            .unwrap_or_else(News::Failed);
+        say(&news);
+    }
+}
+
+struct Worker {
+    node: Node,
+    control: Arc<Control>,
+    handed_in: Receiver<HandedIn>,
+    shards: usize,
+}
+
+/// Between two looks at whether the shards are ready.
+const TICK: Duration = Duration::from_millis(5);
+
+fn carry_out(worker: &mut Option<Worker>, order: Order) -> Result<News, String> {
+    match (order, &worker) {
+        (Order::Start(setup), None) => {
+            *worker = Some(Worker::start(&setup)?);
+            Ok(News::Done)
+        }
+        (Order::Go { start_nanos }, Some(worker)) => {
+            // Both clocks are the same one.
+            let in_nanos = start_nanos.saturating_sub(monotonic_nanos());
+            worker.control.start_at(Instant::now() + Duration::from_nanos(in_nanos));
+            Ok(News::Done)
+        }
+        (Order::Look, Some(worker)) => {
+            worker.check()?;
+            let (totals, has_sent_all) = (worker.control.totals(), worker.control.all_sent());
+            Ok(News::Totals { totals, has_sent_all })
+        }
+        (Order::Stop, Some(worker)) => {
+            worker.control.stop_sending();
+            Ok(News::Done)
+        }
+        (Order::End, Some(_)) => match worker.take() {
+            Some(worker) => worker.end().map(News::Outcomes),
+            None => Err("there is no node".to_owned()),
+        },
+        (order, _) => Err(format!("an order at the wrong time: {order:?}")),
+    }
+}
+
+impl Worker {
+    /// Returns when every shard has subscribed.
+    fn start(setup: &Setup) -> Result<Self, String> {
+        let mut builder = builder(&setup.home).map_err(|error| error.to_string())?;
+        builder = builder.name(format!("loadtest{}", setup.process + 1)).shards(setup.shards);
+        let clusters = servers::clusters(&mut builder);
+        let assignment = setup.plan.assignment(clusters, setup.process * setup.shards);
+        let control = Arc::new(Control::new(setup.shards));
+        let (node, handed_in) =
+            start_node(builder, &control, &assignment).map_err(|error| error.to_string())?;
+        let worker = Self { node, control, handed_in, shards: setup.shards };
+        let until = Instant::now() + SETUP_MAX;
+        while !worker.control.all_ready() {
+            worker.check()?;
+            if Instant::now() >= until {
+                return Err(format!("the shards did not subscribe within {SETUP_MAX:?}"));
+            }
+            std::thread::sleep(TICK);
+        }
+        Ok(worker)
+    }
+
+    /// A shard that hands something in before the end has failed.
+    fn check(&self) -> Result<(), String> {
+        match self.handed_in.try_recv() {
+            Ok(handed_in) => Err(failure(handed_in)),
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn end(self) -> Result<Vec<Outcome>, String> {
+        self.control.end();
+        let until = Instant::now() + HAND_IN_MAX;
+        let mut outcomes = Vec::new();
+        while outcomes.len() < self.shards {
+            match self.handed_in.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok((_, Some(Ok(outcome)))) => outcomes.push(outcome),
+                Ok(handed_in) => return Err(failure(handed_in)),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                    return Err(format!("the shards did not hand in their results within {HAND_IN_MAX:?}"));
+                }
+            }
+        }
+        stop(self.node).map_err(|error| error.to_string())?;
+        Ok(outcomes)
+    }
+}
+
+fn builder(home: &Home) -> Result<Builder, croupier::Error> {
+    match home {
+        Home::Config(path) => Servers::Existing(path.clone()).builder(),
+        Home::Own(clusters) => {
+            let mut builder = Node::builder();
+            for (index, servers) in clusters.iter().enumerate() {
+                builder = builder.cluster(format!("c{}", index + 1), servers);
+            }
+            // The other processes and the servers share the cores of the machine.
+            builder.config_mut().shards.pin = false;
+            Ok(builder)
+        }
+    }
+}
+
+fn failure((shard, result): HandedIn) -> String {
+    match result {
+        Some(Err(error)) => format!("shard {shard}: {error}"),
+        Some(Ok(_)) => format!("shard {shard} ended before the run"),
+        None => format!("shard {shard} ended without a result"),
+    }
+}

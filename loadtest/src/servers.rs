@@ -1,0 +1,93 @@
+//! The servers of a run: own ones, which end with it, or those of a configuration, which run already.
+
+use std::path::PathBuf;
+
+use croupier::testing::{LocalCluster, LocalClusterError};
+use croupier::{Builder, ClusterName, Node};
+
+use crate::console::Console;
+use crate::fault::Detour;
+use crate::options::RunOptions;
+
+/// Where the clusters of a run come from.
+#[derive(Debug)]
+pub(crate) enum Servers {
+    Own(LocalCluster),
+    /// Of this configuration.
+    Existing(PathBuf),
+}
+
+impl Servers {
+    /// Starts those that the options ask for.
+    pub(crate) fn start(options: &RunOptions, console: Console) -> Result<Self, LocalClusterError> {
+        if let Some(path) = &options.config {
+            console.line(format_args!("servers     those of {}", path.display()));
+            return Ok(Self::Existing(path.clone()));
+        }
+        let mut own = LocalCluster::with_nodes(options.clusters, options.nodes)?;
+        if let Some(folder) = &options.output.folder {
+            own.copy_logs_to(folder);
+        }
+        let version = own.server_version();
+        console.line(match options.nodes {
+            1 => format!("servers     {} x nats-server {version}", options.clusters),
+            nodes => format!("servers     {} clusters of {nodes} x nats-server {version}", options.clusters),
+        });
+        Ok(Self::Own(own))
+    }
+
+    /// What own servers say of themselves.
+    pub(crate) fn version(&self) -> Option<String> {
+        match self {
+            Self::Own(own) => Some(own.server_version().to_owned()),
+            Self::Existing(_) => None,
+        }
+    }
+
+    /// A builder of a node that knows the clusters, and is nothing but a load: of a configuration only what is
+    /// said of clusters, connections, the ring and limits holds.
+    pub(crate) fn builder(&self) -> Result<Builder, croupier::Error> {
+        match self {
+            Self::Own(own) => Ok(own.builder()),
+            Self::Existing(path) => {
+                let mut builder = Node::from_toml(path)?.admin_listen("");
+                let config = builder.config_mut();
+                // The node that the configuration is for may run beside this one.
+                config.registry = None;
+                config.shards.pin = false;
+                Ok(builder)
+            }
+        }
+    }
+
+    /// As [`builder`](Self::builder), with the way to own servers that faults need.
+    pub(crate) fn builder_by(&self, detour: &Detour) -> Result<Builder, croupier::Error> {
+        match self {
+            Self::Own(own) => Ok(detour.builder(own)),
+            Self::Existing(_) => self.builder(),
+        }
+    }
+
+    pub(crate) fn own(&mut self) -> Option<&mut LocalCluster> {
+        match self {
+            Self::Own(own) => Some(own),
+            Self::Existing(_) => None,
+        }
+    }
+}
+
+/// The names of the clusters that a node will know.
+pub(crate) fn clusters(builder: &mut Builder) -> Vec<ClusterName> {
+    builder.config_mut().clusters.iter().map(|cluster| cluster.name.as_str().into()).collect()
+}
+
+/// The processes that run.
+pub(crate) fn pids(servers: &mut LocalCluster) -> Result<Vec<u32>, LocalClusterError> {
+    let mut pids = Vec::new();
+    for cluster in 0..servers.clusters() {
+        for node in 0..servers.servers(cluster).len() {
+            pids.extend(servers.pid(cluster, node)?);
+        }
+    }
+    Ok(pids)
+}
