@@ -7,7 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+#[cfg(not(test))]
 use glommio::timer::Timer;
+
+#[cfg(test)]
+use super::simulated::Timer;
 
 /// The shortest sleep that reaches the reactor, which polls I/O only when no task is runnable.
 const SLEEP_MIN: Duration = Duration::from_nanos(100);

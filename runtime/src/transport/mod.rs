@@ -6,6 +6,8 @@ mod executor;
 mod listener;
 mod off_shard;
 mod resolve;
+#[cfg(test)]
+pub(crate) mod simulated;
 mod socket;
 mod tls;
 

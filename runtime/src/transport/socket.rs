@@ -15,9 +15,15 @@ use std::{
 
 use futures_lite::io::{AsyncRead, AsyncWrite};
 use glommio::net::TcpStream;
+#[cfg(not(test))]
+use glommio::net::TcpStream as Stream;
 use rustls::{ClientConfig, pki_types::ServerName};
+#[cfg(not(test))]
+use socket2::Socket as Outlet;
 use socket2::{SockRef, TcpKeepalive};
 
+#[cfg(test)]
+use super::simulated::{self, Outlet, Stream};
 use super::{
     executor::io_error,
     listener::Accepted,
@@ -36,21 +42,27 @@ pub(crate) struct SocketSettings {
 
 /// A connected stream.
 pub(crate) struct Socket {
-    stream: TcpStream,
-    sender: Rc<socket2::Socket>,
+    stream: Stream,
+    sender: Rc<Outlet>,
     tls: Option<Rc<RefCell<Tls>>>,
 }
 
 /// The sending side, which whoever fills the write buffer may use within a turn.
 #[derive(Clone)]
 pub(crate) struct SendHalf {
-    socket: Rc<socket2::Socket>,
+    socket: Rc<Outlet>,
     tls: Option<Rc<RefCell<Tls>>>,
 }
 
 impl Socket {
     /// Connects to one address within the timeout.
     pub(crate) async fn connect(address: SocketAddr, settings: &SocketSettings) -> io::Result<Socket> {
+        #[cfg(test)]
+        if let Some(connecting) = simulated::connect(address, settings) {
+            let wire = connecting.await?;
+            let sender = Rc::new(Outlet::Simulated(Rc::clone(&wire)));
+            return Ok(Socket { stream: Stream::Simulated(wire), sender, tls: None });
+        }
         let stream = TcpStream::connect_timeout(address, settings.connect_timeout).await.map_err(io_error)?;
         Socket::from_stream(stream, settings)
     }
@@ -73,8 +85,10 @@ impl Socket {
         options.set_tcp_keepalive(
             &TcpKeepalive::new().with_time(settings.keepalive).with_interval(settings.keepalive),
         )?;
-        let sender = Rc::new(options.try_clone()?);
-        Ok(Socket { stream, sender, tls: None })
+        let sender = options.try_clone()?;
+        #[cfg(test)]
+        let (stream, sender) = (Stream::from(stream), Outlet::from(sender));
+        Ok(Socket { stream, sender: Rc::new(sender), tls: None })
     }
 
     /// Puts the socket under TLS, whatever was read and written before. A send half taken earlier stays plain.
@@ -138,7 +152,7 @@ impl Drop for Socket {
 impl SendHalf {
     #[cfg(test)]
     pub(crate) fn from_socket(socket: socket2::Socket) -> Self {
-        SendHalf { socket: Rc::new(socket), tls: None }
+        SendHalf { socket: Rc::new(Outlet::from(socket)), tls: None }
     }
 
     /// Sends what the kernel takes now; under TLS what is sealed, of which the kernel may not have all yet.
@@ -168,7 +182,7 @@ impl SendHalf {
 }
 
 /// Sends what the kernel takes without waiting.
-pub(super) fn send_now(socket: &socket2::Socket, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+pub(super) fn send_now(socket: &Outlet, slices: &[IoSlice<'_>]) -> io::Result<usize> {
     socket.send_vectored_with_flags(slices, SEND_FLAGS)
 }
 

@@ -13,7 +13,11 @@ use std::{
 
 use futures_lite::io::{AsyncRead, AsyncWrite};
 use rustls::{ClientConfig, ClientConnection, ProtocolVersion, pki_types::ServerName};
+#[cfg(not(test))]
+use socket2::Socket as Outlet;
 
+#[cfg(test)]
+use super::simulated::Outlet;
 use super::socket::send_now;
 
 /// Ciphertext that one read takes from the kernel, at most.
@@ -144,7 +148,7 @@ impl Tls {
 
     /// Seals and sends what the kernel takes. Whatever is sealed counts as sent, and an error after that is
     /// left to the next call: some of it may be on its way.
-    pub(super) fn send(&mut self, socket: &socket2::Socket, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    pub(super) fn send(&mut self, socket: &Outlet, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         self.flush(socket)?;
         let sealed = self.connection.writer().write_vectored(slices)?;
         let _again_at_the_next_call = self.flush(socket);
@@ -152,7 +156,7 @@ impl Tls {
     }
 
     /// Sends what is sealed.
-    pub(super) fn flush(&mut self, socket: &socket2::Socket) -> io::Result<()> {
+    pub(super) fn flush(&mut self, socket: &Outlet) -> io::Result<()> {
         while self.connection.wants_write() {
             self.connection.write_tls(&mut Now(socket))?;
         }
@@ -199,7 +203,7 @@ impl Tls {
 }
 
 /// A socket that takes what it takes now.
-struct Now<'a>(&'a socket2::Socket);
+struct Now<'a>(&'a Outlet);
 
 impl Write for Now<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
