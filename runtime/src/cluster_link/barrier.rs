@@ -10,6 +10,8 @@ use std::{
 
 use croupier_protocol::PingId;
 
+use super::fault::{self, Fault};
+
 /// One waiting caller.
 pub(crate) struct Barrier {
     state: Cell<State>,
@@ -78,7 +80,8 @@ impl Barriers {
     }
 
     pub(crate) fn pong(&mut self, ping: PingId) {
-        while self.pending.front().is_some_and(|(id, _)| *id <= ping) {
+        let early = fault::is_built_in(Fault::BarrierPassesEarly);
+        while self.pending.front().is_some_and(|(id, _)| *id <= ping || early) {
             for barrier in self.pending.pop_front().into_iter().flat_map(|(_, barriers)| barriers) {
                 barrier.end(State::Passed);
             }

@@ -15,12 +15,14 @@ use super::{
     Link, LinkStatus, ServerEntry,
     access::Access,
     crossing::Crossing,
+    fault::{self, Fault},
     pool::{Next, ServerId},
     session::{Session, SessionEnd},
 };
 use crate::{
     error::LinkEnd,
     stats::add,
+    time,
     transport::{Alarm, Socket, SocketSettings, resolve},
 };
 
@@ -38,7 +40,7 @@ pub(crate) async fn run(link: Rc<Link>) {
                 link.set_status(LinkStatus::Down);
                 let pause = backoff(&link, failed_rounds);
                 failed_rounds += 1;
-                wait_until(&link, Instant::now() + pause, Wait::Pause).await;
+                wait_until(&link, time::now() + pause, Wait::Pause).await;
                 continue;
             }
             Next::AllRefuse => {
@@ -47,7 +49,7 @@ pub(crate) async fn run(link: Rc<Link>) {
                 break;
             }
         };
-        let slot = link.node.gates[link.index].reserve(Instant::now());
+        let slot = link.node.gates[link.index].reserve(time::now());
         wait_until(&link, slot, Wait::Slot).await;
         if link.closing.get() {
             break;
@@ -73,7 +75,8 @@ pub(crate) async fn run(link: Rc<Link>) {
 pub(super) fn backoff(link: &Link, failed_rounds: u32) -> Duration {
     let settings = &link.config.connection.reconnect;
     let doubled = settings.base.saturating_mul(1 << failed_rounds.min(BACKOFF_DOUBLINGS_MAX));
-    doubled.min(settings.max).mul_f64(fastrand::f64())
+    let max = if fault::is_built_in(Fault::BackoffUnbounded) { Duration::MAX } else { settings.max };
+    doubled.min(max).mul_f64(fastrand::f64())
 }
 
 /// Tries all addresses of a server, up to the first that takes a connection.
@@ -96,7 +99,7 @@ pub(super) async fn connect<'l>(
         handshake_timeout: settings.connect_timeout,
         decoder: DecoderLimits::default(),
     };
-    let connection = Connection::new(config, Instant::now());
+    let connection = Connection::new(config, time::now());
     Ok(Session::new(link, server, entry.address.clone(), socket, connection, access))
 }
 
@@ -114,7 +117,7 @@ async fn connect_socket(link: &Link, server: &ServerEntry) -> Result<(Socket, Ac
     };
     let timed_out = |elapsed| SessionEnd::Socket(io::Error::new(io::ErrorKind::TimedOut, elapsed));
     let (access, addresses) =
-        crate::time::timeout(settings.connect_timeout, prepared).await.map_err(timed_out)??;
+        time::timeout(settings.connect_timeout, prepared).await.map_err(timed_out)??;
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in addresses {
         match Socket::connect(address, &settings).await {
@@ -150,7 +153,7 @@ async fn wait_until(link: &Rc<Link>, due: Instant, wait: Wait) {
     poll_fn(|cx| {
         link.turn_begins(cx);
         gate.register(link.shard, cx.waker());
-        let now = Instant::now();
+        let now = time::now();
         let has_more_servers = wait == Wait::Pause && link.pool.borrow().generation() != generation;
         if due <= now || has_more_servers || gate.accepted() != accepted || link.closing.get() {
             return Poll::Ready(());

@@ -31,11 +31,11 @@ use super::{
     pool::{Next, ServerId},
     session::{Session, SessionEnd},
 };
-use crate::{config::ServerAddress, transport::Alarm};
+use crate::{config::ServerAddress, time, transport::Alarm};
 
 /// How long the old connection stays subscribed beside the new one: until the other servers of the cluster
 /// have heard of the new SUBs, which no client can confirm.
-const LEAVE_AFTER: Duration = Duration::from_millis(250);
+pub(super) const LEAVE_AFTER: Duration = Duration::from_millis(250);
 /// After this long beside the new one, the old connection is closed, whatever its server does.
 const LEAVE_WITHIN: Duration = Duration::from_secs(5);
 /// The least pause between two rounds of tries to move, for each shard of the node.
@@ -126,7 +126,7 @@ impl<'l> Crossing<'l> {
 
     /// Goes on with what the connections are ready for. Whether anything was done.
     fn step(&mut self) -> bool {
-        let now = Instant::now();
+        let now = time::now();
         let link = self.link;
         let Some(arriving) = self.arriving.as_mut().filter(|arriving| arriving.is_ready()) else {
             return self.lift_fence();
@@ -175,7 +175,7 @@ impl<'l> Crossing<'l> {
             return false;
         }
         outbox.lift_fence();
-        current.stays();
+        current.stays(time::now());
         true
     }
 
@@ -215,7 +215,7 @@ impl<'l> Crossing<'l> {
 
     fn turn_leaving(&mut self, cx: &mut Context<'_>) {
         let Some(leaving) = &mut self.leaving else { return };
-        let now = Instant::now();
+        let now = time::now();
         if !leaving.has_said_so && now >= leaving.since + LEAVE_AFTER {
             leaving.has_said_so = true;
             leaving.session.leave(now);
@@ -253,7 +253,7 @@ impl<'l> Crossing<'l> {
                     (Err(_), None) => {}
                 }
             }
-            let now = Instant::now();
+            let now = time::now();
             let generation = link.pool.borrow().generation();
             let pausing = self.pause.as_ref().filter(|pause| pause.generation == generation);
             let begins_at = pausing.map_or(not_before, |pause| pause.until.max(not_before));

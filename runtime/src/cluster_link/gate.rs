@@ -11,6 +11,8 @@ use std::{
 
 use atomic_waker::AtomicWaker;
 
+use super::fault::{self, Fault};
+
 /// Tries that may come at once. With [`TRY_INTERVAL`] it makes at most ten in any second.
 const TRIES_BURST: u32 = 3;
 /// Time between tries in the long run.
@@ -39,7 +41,7 @@ impl ReconnectGate {
 
     /// Takes the next place in the row of tries: when that try may be made.
     pub(crate) fn reserve(&self, now: Instant) -> Instant {
-        if self.connected.load(Ordering::Acquire) > 0 {
+        if self.connected.load(Ordering::Acquire) > 0 || fault::is_built_in(Fault::GateIgnored) {
             return now;
         }
         let mut next_due = self.next_due.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,15 +1,12 @@
 //! What happens to a link: accepted, cut, moved, told of other servers. Each is counted and told here.
 
-use std::{
-    rc::Rc,
-    task::Context,
-    time::{Duration, Instant},
-};
+use std::{rc::Rc, task::Context, time::Duration};
 
 use croupier_protocol::ServerError;
 
 use super::{
     Link, LinkStatus, ServerEntry,
+    fault::{self, Fault},
     pool::{Reconfigured, ServerId},
     session::SessionEnd,
 };
@@ -18,6 +15,7 @@ use crate::{
     config::ServerAddress,
     events::shown,
     stats::{add, store},
+    time,
 };
 
 /// The clients of a server in lame duck mode leave it over this time, not all at once. Servers give them
@@ -104,7 +102,7 @@ impl Link {
         if pool.is_withdrawn(server) {
             // All that are left have a turn, whoever had his before.
             pool.begin_round(server, false);
-            self.move_wanted.set(Some(Instant::now()));
+            self.move_wanted.set(Some(time::now()));
         }
     }
 
@@ -119,7 +117,11 @@ impl Link {
     pub(super) fn connection_ended(&self, server: ServerId, address: &ServerAddress, end: &SessionEnd) {
         let cut = self.outbox.borrow_mut().cut();
         self.barriers.borrow_mut().cut();
-        let cut_off: Vec<_> = self.requests.borrow_mut().drain().collect();
+        let cut_off: Vec<_> = if fault::is_built_in(Fault::RequestsOutliveCut) {
+            Vec::new()
+        } else {
+            self.requests.borrow_mut().drain().collect()
+        };
         for asker in cut_off {
             asker.cut_off(self);
         }
@@ -240,14 +242,14 @@ impl Link {
             server: address.to_string(),
         });
         self.pool.borrow_mut().begin_round(server, false);
-        self.move_wanted.set(Some(Instant::now() + LEAVE_JITTER.mul_f64(fastrand::f64())));
+        self.move_wanted.set(Some(time::now() + LEAVE_JITTER.mul_f64(fastrand::f64())));
     }
 
     /// Has the link move to another connection, to another server if there is one; the present connection
     /// serves until then. A link that is down is connecting anyway.
     pub(crate) fn renew(self: &Rc<Self>) {
         if self.status.get() == LinkStatus::Connected && self.move_wanted.get().is_none() {
-            self.move_wanted.set(Some(Instant::now()));
+            self.move_wanted.set(Some(time::now()));
             if let Some(server) = self.current_server.get() {
                 self.pool.borrow_mut().begin_round(server, false);
             }

@@ -9,6 +9,7 @@ mod access;
 mod barrier;
 mod connector;
 mod crossing;
+mod fault;
 mod gate;
 mod life;
 mod outbox;
@@ -19,6 +20,8 @@ mod reply_queue;
 mod requests;
 mod server_entry;
 mod session;
+#[cfg(test)]
+mod simulation;
 mod trial;
 
 use std::{
@@ -44,6 +47,7 @@ pub(crate) use self::{
 };
 use self::{
     barrier::Barriers,
+    fault::Fault,
     outbox::{Outbox, Refused},
     pool::Pool,
     requests::{Asker, Inbox},
@@ -62,6 +66,7 @@ use crate::{
     node_shared::NodeShared,
     receiver::{Delivered, Receiver},
     stats::{LinkCounters, LinkStats, add, store},
+    time,
 };
 
 /// The headers of an answer that says that nobody is there.
@@ -273,10 +278,12 @@ impl Link {
         for (sid, subscribed) in subscriptions.iter() {
             let subject = &subscribed.subject;
             match &subscribed.value {
-                Wire::Inbox if self.inbox.is_live.get() => {
+                Wire::Inbox if self.inbox.is_live.get() && !fault::is_built_in(Fault::InboxForgotten) => {
                     encode::subscribe(&mut out, subject.as_bytes(), None, sid);
                 }
                 Wire::Inbox => {}
+                Wire::Receivers(_)
+                    if fault::is_built_in(Fault::SubscriptionForgotten) && sid.raw().is_multiple_of(3) => {}
                 Wire::Receivers(receivers) => {
                     let queue = subscribed.queue.as_ref().map(QueueGroup::as_bytes);
                     encode::subscribe(&mut out, subject.as_bytes(), queue, sid);
@@ -285,6 +292,8 @@ impl Link {
                         && self.shared.borrow().get(subject) != Some(&sid)
                         && let Some(max) = receiver.max_on_the_wire()
                     {
+                        let again = fault::is_built_in(Fault::CountBegunAgain);
+                        let max = if again { max + receiver.delivered() } else { max };
                         encode::unsubscribe(&mut out, sid, Some(max));
                     }
                 }
@@ -503,7 +512,7 @@ impl Link {
             return Ok(());
         }
         let waited = self.config.connection.subscribe_timeout;
-        match crate::time::timeout(waited, self.barrier(false).passed()).await {
+        match time::timeout(waited, self.barrier(false).passed()).await {
             Ok(_) => Ok(()),
             Err(_) => Err(SubscribeError::Unconfirmed { cluster: self.cluster.clone(), waited }),
         }
@@ -512,8 +521,8 @@ impl Link {
     /// How long a PING takes to the server and back, the turns of this shard included; `None` if the
     /// connection is cut before.
     pub(crate) async fn round_trip(&self) -> Option<Duration> {
-        let begun = Instant::now();
-        self.barrier(false).passed().await.then(|| begun.elapsed())
+        let begun = time::now();
+        self.barrier(false).passed().await.then(|| time::now() - begun)
     }
 
     /// Waits until the first try to connect has ended, one way or the other.
@@ -639,7 +648,9 @@ impl Link {
     fn count_overlap(&self, frame: &MessageFrame<'_>) {
         let subscriptions = self.subscriptions.borrow();
         let is_shared = subscriptions.get(frame.sid).is_some_and(|subscribed| {
-            subscribed.queue.is_none() && matches!(subscribed.value, Wire::Receivers(_))
+            subscribed.queue.is_none()
+                && matches!(subscribed.value, Wire::Receivers(_))
+                && !fault::is_built_in(Fault::OverlapNotCounted)
         });
         add(&self.counters.overlap, u64::from(is_shared));
     }

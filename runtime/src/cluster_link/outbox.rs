@@ -18,6 +18,7 @@ use croupier_protocol::{
     ClientOperationKind, Headers, PingId, encode, encode::PublishPrefix, next_client_operation,
 };
 
+use super::fault::{self, Fault};
 use crate::{payload::Payload, transport::SendHalf};
 
 /// Owned payloads above this many bytes are sent from where they are; below it a copy is cheaper.
@@ -203,7 +204,8 @@ impl Outbox {
             });
         }
         let needed_bytes = payload_bytes + to.overhead_bytes();
-        if self.queued_bytes() + needed_bytes > self.limit_bytes {
+        let is_full = self.queued_bytes() + needed_bytes > self.limit_bytes;
+        if is_full && !fault::is_built_in(Fault::BufferUnbounded) {
             self.totals.rejected += 1;
             return Err(Refused::Full {
                 queued_bytes: self.queued_bytes(),
@@ -290,8 +292,10 @@ impl Outbox {
     pub(crate) fn pong(&mut self, ping: PingId) {
         while self.marks.front().is_some_and(|mark| mark.ping <= ping) {
             if let Some(mark) = self.marks.pop_front() {
-                self.totals.processed += mark.appended - self.processed;
-                self.processed = mark.appended;
+                let all = fault::is_built_in(Fault::PongCoversAll);
+                let covered = if all { self.appended } else { mark.appended };
+                self.totals.processed += covered - self.processed;
+                self.processed = covered;
             }
         }
         if let Some(fence) = &mut self.fence {
@@ -322,13 +326,15 @@ impl Outbox {
 
     /// Whether the server has processed all that stands before the fence.
     pub(crate) fn has_passed_fence(&self) -> bool {
-        self.fence.as_ref().is_some_and(|fence| fence.passed)
+        let ignored = fault::is_built_in(Fault::FenceIgnored);
+        self.fence.as_ref().is_some_and(|fence| fence.passed || ignored)
     }
 
     /// The fence is passed: what waits behind it goes over another connection, which is subscribed
     /// already. Messages larger than `payload_bytes_max` are discarded; returns how many.
     pub(crate) fn hand_over(&mut self, sender: SendHalf, payload_bytes_max: usize) -> u64 {
-        debug_assert!(self.has_passed_fence() && self.marks.is_empty());
+        debug_assert!(self.has_passed_fence());
+        debug_assert!(self.marks.is_empty() || fault::is_built_in(Fault::FenceIgnored));
         self.blocked = false;
         self.failed = None;
         self.open(sender, None, payload_bytes_max)
@@ -355,6 +361,17 @@ impl Outbox {
         self.inline.len() - self.head + self.slice_bytes_unsent
     }
 
+    /// Memory that it holds.
+    #[cfg(test)]
+    pub(super) fn held_bytes(&self) -> usize {
+        self.inline.capacity() + self.slice_bytes_unsent
+    }
+
+    #[cfg(test)]
+    pub(super) fn payload_bytes_max(&self) -> usize {
+        self.payload_bytes_max
+    }
+
     pub(crate) fn limit_bytes(&self) -> usize {
         self.limit_bytes
     }
@@ -377,7 +394,8 @@ impl Outbox {
     /// queued; without it the connection is subscribed, and queued control operations are what changed
     /// since. Messages larger than `payload_bytes_max` are discarded; returns how many.
     pub(crate) fn open(&mut self, sender: SendHalf, ahead: Option<&[u8]>, payload_bytes_max: usize) -> u64 {
-        let limit = (payload_bytes_max < self.payload_bytes_max_queued).then_some(payload_bytes_max);
+        let is_less = payload_bytes_max < self.payload_bytes_max_queued;
+        let limit = (is_less && !fault::is_built_in(Fault::OversizedSent)).then_some(payload_bytes_max);
         let discarded = match (ahead, limit) {
             (None, None) => 0,
             (None, limit) => self.rebuild(&[], limit, Some(self.head)),
@@ -386,6 +404,7 @@ impl Outbox {
         self.payload_bytes_max = payload_bytes_max;
         self.payload_bytes_max_queued = payload_bytes_max;
         self.totals.discarded_oversized += discarded;
+        self.inline.extend_from_slice(&fault::torn_rest());
         self.sender = Some(sender);
         self.fence = None;
         discarded
@@ -405,9 +424,18 @@ impl Outbox {
     /// The connection is gone: settles what was on it and keeps what was not sent. Control operations
     /// behind a fence are kept as well: they are for the connection that takes over.
     pub(crate) fn cut(&mut self) -> Cut {
-        let (_, sent) = self.first_unsent();
+        if fault::is_built_in(Fault::InDoubtSentAgain) && self.slices.is_empty() && self.processed == 0 {
+            self.head = 0;
+        }
+        let (first_unsent, sent) = self.first_unsent();
+        if self.slices.is_empty() {
+            fault::tear(&self.inline[self.head..first_unsent]);
+        }
         let in_doubt = sent - self.processed;
         self.totals.in_doubt += in_doubt;
+        if fault::is_built_in(Fault::FateCountedTwice) {
+            self.totals.discarded_unsent += in_doubt;
+        }
         let fence = self.fence.take().map(|fence| fence.at);
         self.rebuild(&[], None, fence);
         self.sender = None;

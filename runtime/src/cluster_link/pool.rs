@@ -8,7 +8,10 @@ use std::net::IpAddr;
 
 use croupier_protocol::ServerError;
 
-use super::ServerEntry;
+use super::{
+    ServerEntry,
+    fault::{self, Fault},
+};
 use crate::config::ServerAddress;
 
 /// Servers beside the configured ones, at most.
@@ -227,7 +230,7 @@ impl Pool {
 
 impl Server {
     fn refuses(&self) -> bool {
-        self.refusals >= REFUSALS_MAX
+        self.refusals >= REFUSALS_MAX && !fault::is_built_in(Fault::RefusalsForgotten)
     }
 }
 

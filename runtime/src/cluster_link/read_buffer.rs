@@ -6,6 +6,8 @@
 
 use bytes::{Bytes, BytesMut};
 
+use super::fault::{self, Fault};
+
 /// Size of the first chunk of a connection.
 const CHUNK_BYTES_MIN: usize = 16 << 10;
 /// Size to which chunks grow while reads fill them.
@@ -73,9 +75,10 @@ impl ReadBuffer {
                 (self.start, self.end) = if at == end { (0, 0) } else { (at, end) };
             }
             Err(chunk) => {
-                let partial_bytes = end - at;
+                let torn = fault::is_built_in(Fault::StraddlingMessageTorn);
+                let partial_bytes = if torn { 0 } else { end - at };
                 self.storage = self.fresh(partial_bytes + READ_BYTES_MIN);
-                self.storage[..partial_bytes].copy_from_slice(&chunk[at..end]);
+                self.storage[..partial_bytes].copy_from_slice(&chunk[at..at + partial_bytes]);
                 (self.start, self.end) = (0, partial_bytes);
                 self.spare = Some(chunk);
             }

@@ -9,7 +9,10 @@ use std::{
 
 use croupier_protocol::RequestToken;
 
-use super::Link;
+use super::{
+    Link,
+    fault::{self, Fault},
+};
 use crate::{Message, RequestError};
 
 /// What the link completes and the caller waits on.
@@ -62,6 +65,8 @@ impl AwaitedReply {
 
 impl Drop for AwaitedReply {
     fn drop(&mut self) {
-        self.link.cancel_request(self.token);
+        if !fault::is_built_in(Fault::RequestNotFreed) {
+            self.link.cancel_request(self.token);
+        }
     }
 }

@@ -16,6 +16,7 @@ use crate::{
     config::{QueueLimits, SlowSubscriberPolicy},
     message::Arrival,
     receiver::{Delivered, Receiver},
+    time,
     transport::Alarm,
 };
 
@@ -150,7 +151,7 @@ impl AwaitedReplies {
             Poll::Ready(Some(reply)) => {
                 if !self.has_had_any {
                     self.has_had_any = true;
-                    self.link.latencies.request(self.begun.elapsed());
+                    self.link.latencies.request(time::now() - self.begun);
                 }
                 self.silent_since = None;
                 Poll::Ready(Some(Ok(reply)))
@@ -158,7 +159,7 @@ impl AwaitedReplies {
             Poll::Ready(None) => Poll::Ready(self.queue.failure.borrow_mut().take().map(Err)),
             Poll::Pending => {
                 let Some(silence) = self.silence.filter(|_| self.has_had_any) else { return Poll::Pending };
-                let now = Instant::now();
+                let now = time::now();
                 let due = *self.silent_since.get_or_insert(now) + silence;
                 if due <= now {
                     self.queue.finish(RepliesEnd::Silence);

@@ -16,7 +16,7 @@ use super::{
     reply::{AwaitedReply, Reply},
     reply_queue::{AwaitedReplies, RepliesEnd, ReplyLimits, ReplyQueue},
 };
-use crate::{Message, Payload, RequestError, message::Arrival, receiver::Delivered, stats::add};
+use crate::{Message, Payload, RequestError, message::Arrival, receiver::Delivered, stats::add, time};
 
 /// Requests that one link has in flight, at most. All of them may be polled by one task, and the executor
 /// counts the wakers of a task in an i16.
@@ -108,14 +108,14 @@ impl Link {
         payload: Payload<'_>,
         timeout: Duration,
     ) -> Result<Message, RequestError> {
-        let begun = Instant::now();
+        let begun = time::now();
         let reply = Rc::new(Reply::default());
         let asker = Asker::One(Rc::clone(&reply));
         let token = self.ask(begun + timeout, asker, subject, headers, payload).await?;
         let awaited = AwaitedReply { link: Rc::clone(self), token, reply };
         let outcome = awaited.received().await;
         match outcome {
-            Ok(_) => self.latencies.request(begun.elapsed()),
+            Ok(_) => self.latencies.request(time::now() - begun),
             Err(RequestError::Timeout { cluster, .. }) => {
                 return Err(RequestError::Timeout { cluster, waited: timeout });
             }
@@ -132,7 +132,7 @@ impl Link {
         payload: Payload<'_>,
         limits: ReplyLimits,
     ) -> Result<AwaitedReplies, RequestError> {
-        let begun = Instant::now();
+        let begun = time::now();
         let (deadline, silence) = (begun + limits.timeout, limits.silence);
         let asked = Subject::from_wire(Bytes::copy_from_slice(subject));
         let queue = Rc::new(ReplyQueue::new(asked, limits));
@@ -220,8 +220,8 @@ impl Link {
         if self.status.get() == LinkStatus::Connected {
             return Ok(());
         }
-        let left = deadline.saturating_duration_since(Instant::now());
-        match crate::time::timeout(left, self.first_try()).await {
+        let left = deadline.saturating_duration_since(time::now());
+        match time::timeout(left, self.first_try()).await {
             Ok(LinkStatus::Connected) => Ok(()),
             _ => Err(RequestError::Disconnected { cluster: self.cluster.clone(), sent: false }),
         }

@@ -22,6 +22,8 @@ use croupier_protocol::{
 use super::{
     Link,
     access::{Access, AccessError, Introduction, TlsSetup, request},
+    crossing::LEAVE_AFTER,
+    fault::{self, Fault},
     outbox::{Outbox, Sent},
     pool::ServerId,
     read_buffer::ReadBuffer,
@@ -32,6 +34,7 @@ use crate::{
     credentials::{Asked, Credentials},
     events::shown,
     stats::add,
+    time,
     tls::TlsError,
     transport::{AcceptedTls, Alarm, Socket},
 };
@@ -138,6 +141,17 @@ enum Part {
     Leaving,
 }
 
+/// Until when what comes may have come over another connection, too.
+#[derive(Clone, Copy, Debug)]
+enum OverlapEnd {
+    /// The move goes on, or there is none.
+    Unknown,
+    /// A PING is sent then, or later.
+    PingAt(Instant),
+    /// With the answer to this PING.
+    Pong(PingId),
+}
+
 /// What a connection says while it is not the current one.
 #[derive(Default)]
 struct OwnBytes {
@@ -167,8 +181,10 @@ pub(super) struct Session<'l> {
     /// The PING behind all SUBs of one that arrives, or behind all UNSUBs of one that leaves.
     last_own_ping: Option<PingId>,
     is_own_ping_answered: bool,
-    /// Whether another connection of the link is subscribed to the same.
+    /// Whether another connection of the link is subscribed to the same, or what it brought may still come here.
     is_overlapped: bool,
+    /// How the overlap with a connection that did not take over after all comes to its end.
+    overlap_end: OverlapEnd,
     /// When the oldest message was seen that no PING follows.
     unmarked_since: Option<Instant>,
     /// The PING that is being measured, and when it was written.
@@ -205,6 +221,7 @@ impl<'l> Session<'l> {
             last_own_ping: None,
             is_own_ping_answered: false,
             is_overlapped: false,
+            overlap_end: OverlapEnd::Unknown,
             unmarked_since: None,
             timed_ping: None,
             is_ready: false,
@@ -258,12 +275,17 @@ impl<'l> Session<'l> {
         self.link.barriers.borrow_mut().pinged(ping);
         self.unmarked_since = None;
         self.is_overlapped = true;
+        self.overlap_end = OverlapEnd::Unknown;
         outbox.raise_fence(ping);
     }
 
-    /// Nobody takes over from this connection.
-    pub(super) fn stays(&mut self) {
-        self.is_overlapped = false;
+    /// Nobody takes over from this connection. What the other one has brought may be on its way here: it counts
+    /// as coming twice until the servers of the cluster have had their time, and this one has answered a PING.
+    pub(super) fn stays(&mut self, now: Instant) {
+        self.overlap_end = OverlapEnd::PingAt(now + LEAVE_AFTER);
+        if fault::is_built_in(Fault::FailedMoveNotCounted) {
+            self.is_overlapped = false;
+        }
     }
 
     /// Becomes the current connection of a link that has none. `is_subscribed`: its SUBs were sent, and
@@ -309,7 +331,7 @@ impl<'l> Session<'l> {
     /// One turn: reads and dispatches what is there, sends what has gathered, and has the task woken for
     /// more.
     pub(super) fn turn(&mut self, cx: &mut Context<'_>) -> Result<(), SessionEnd> {
-        let begun = Instant::now();
+        let begun = time::now();
         let mut now = begun;
         loop {
             if self.link.closing.get() {
@@ -327,7 +349,7 @@ impl<'l> Session<'l> {
             if read.is_none() {
                 break;
             }
-            now = Instant::now();
+            now = time::now();
             if now - begun >= TURN_MAX {
                 // There may be more to read, and no readiness is awaited: come back by way of the reactor.
                 self.alarm.arm(now, now, cx);
@@ -390,8 +412,11 @@ impl<'l> Session<'l> {
     }
 
     fn handle_timeouts(&mut self, now: Instant) -> Result<(), SessionEnd> {
-        if self.connection.poll_timeout().is_some_and(|(due, _)| due <= now) {
-            self.connection.handle_timeout(now).map_err(SessionEnd::Protocol)?;
+        if self.connection.poll_timeout().is_some_and(|(due, _)| due <= now)
+            && let Err(error) = self.connection.handle_timeout(now)
+            && !fault::is_built_in(Fault::SilenceIgnored)
+        {
+            return Err(SessionEnd::Protocol(error));
         }
         let mut requests = self.link.requests.borrow_mut();
         if requests.next_deadline().is_some_and(|due| due <= now) {
@@ -430,7 +455,14 @@ impl<'l> Session<'l> {
         } else if outbox.has_room_for_control() {
             let pinged_before = self.connection.last_ping();
             // A PONG or keepalive PING is whole in itself, and needs no checkpoint of its own.
-            self.connection.poll_transmit(outbox.control(), now);
+            if !fault::is_built_in(Fault::PongsForgotten) {
+                self.connection.poll_transmit(outbox.control(), now);
+            }
+            if let OverlapEnd::PingAt(due) = self.overlap_end
+                && due <= now
+            {
+                self.overlap_end = OverlapEnd::Pong(self.connection.ping(outbox.control(), now));
+            }
             let mut barriers = self.link.barriers.borrow_mut();
             if barriers.wants_ping() || self.is_mark_due(outbox, now) {
                 let ping = self.connection.ping(outbox.control(), now);
@@ -440,7 +472,7 @@ impl<'l> Session<'l> {
             }
             let pinged = self.connection.last_ping();
             if pinged > pinged_before && self.timed_ping.is_none() {
-                self.timed_ping = Some((pinged, Instant::now()));
+                self.timed_ping = Some((pinged, time::now()));
             }
         }
         loop {
@@ -469,7 +501,7 @@ impl<'l> Session<'l> {
         {
             self.timed_ping = None;
             if ping == answered {
-                self.link.latencies.round_trip(self.link.index, at.elapsed());
+                self.link.latencies.round_trip(self.link.index, time::now() - at);
             }
         }
     }
@@ -524,6 +556,12 @@ impl Session<'_> {
                 link.outbox.borrow_mut().pong(ping);
                 link.barriers.borrow_mut().pong(ping);
                 self.measure_round_trip(ping);
+                if let OverlapEnd::Pong(last) = self.overlap_end
+                    && last <= ping
+                {
+                    self.is_overlapped = false;
+                    self.overlap_end = OverlapEnd::Unknown;
+                }
             }
             Event::Pong(ping) if self.last_own_ping == Some(ping) => {
                 self.is_own_ping_answered = true;

@@ -5,7 +5,7 @@ use std::{
     io,
     rc::Rc,
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use croupier_protocol::ConnectionError;
@@ -151,7 +151,7 @@ impl Trial {
 
     /// Connects, waits to be accepted, and hangs up.
     pub(crate) async fn run(&self, limit: Duration) -> Result<Accepted, DialError> {
-        let begun = Instant::now();
+        let begun = time::now();
         let accepted = time::timeout(limit, async {
             let mut session =
                 connect(&self.link, self.server, &self.entry).await.map_err(|end| match end {
@@ -159,7 +159,7 @@ impl Trial {
                     end => self.explain(end),
                 })?;
             poll_fn(|cx| self.turn(&mut session, cx)).await?;
-            Ok(accepted(&session, begun.elapsed()))
+            Ok(accepted(&session, time::now() - begun))
         });
         accepted.await.unwrap_or_else(|Elapsed { waited }| Err(DialError::Silent { waited }))
     }
