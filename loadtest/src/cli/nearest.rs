@@ -5,7 +5,7 @@ use lexopt::Arg;
 use super::error::UsageError;
 use super::help;
 
-/// The name of an option as the tables of [`help`] have it.
+/// The name of an option as the tables of [`help`](mod@super::help) have it.
 ///
 /// # Errors
 ///

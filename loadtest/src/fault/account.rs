@@ -167,8 +167,14 @@ impl Scene<'_> {
             };
             all.iter().filter(|other| other.cluster == cluster).any(|other| overlaps(&other))
         };
+        // What an earlier fault of its own has cost a cluster is no sign that it noticed this one.
+        let owned_until = |cluster: usize| {
+            let own = all.iter().filter(|other| other.cluster == cluster);
+            own.map(|other| other.due.end).filter(|end| *end <= during.start).max().unwrap_or(0)
+        };
         let other = |cluster: usize| {
-            let cost = self.ledger.sum(cluster, during.start.saturating_sub(REACH_BACK_NANOS)..during.end);
+            let from = during.start.saturating_sub(REACH_BACK_NANOS).max(owned_until(cluster));
+            let cost = self.ledger.sum(cluster, from..during.end);
             let lost_links = self.entries_of(cluster, during.clone());
             let disconnects =
                 lost_links.filter(|entry| matches!(entry.what, Happened::Lost { .. })).count() as u64;

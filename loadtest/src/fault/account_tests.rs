@@ -233,3 +233,23 @@ fn a_fault_that_did_not_strike_is_told_and_owns_nothing() {
     assert!(account.reports[0].to_string().contains("the run ended before"));
     assert_eq!(run.faults[0].at, Duration::from_secs(4));
 }
+
+#[test]
+fn a_cluster_that_has_just_got_over_its_own_fault_has_not_noticed_the_next_one_of_another() {
+    let fate = |cluster: usize, due: u64| match cluster {
+        0 if is_due(due, 1_000, 1_020) => None,
+        1 if is_due(due, 1_300, 1_320) => None,
+        _ => Some(1),
+    };
+    let run = Run::new(&["1s reset c1/1", "1300ms reset c2/1"], fate)
+        .with(1_001, 0, 0, Happened::Lost { in_doubt: 2 })
+        .with(1_015, 0, 0, Happened::Back)
+        .with(1_301, 1, 0, Happened::Lost { in_doubt: 2 })
+        .with(1_315, 1, 0, Happened::Back);
+    let account = run.account();
+    assert_eq!(account.reasons, Vec::<String>::new());
+    assert_eq!(account.reports.iter().map(|report| report.lost).collect::<Vec<_>>(), [20, 20]);
+    let second = &account.reports[1];
+    let others: Vec<_> = second.clusters.iter().map(|other| (other.name.as_str(), other.lost)).collect();
+    assert_eq!(others, [("c1", 0), ("c3", 0)]);
+}
