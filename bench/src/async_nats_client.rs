@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use futures_lite::StreamExt;
 use tokio::runtime;
 use tokio::task::JoinSet;
@@ -16,9 +15,7 @@ use tokio::task::JoinSet;
 use crate::error::BenchError;
 use crate::figure::{Figure, Work};
 use crate::receiving::{Length, Quota, Receiving, Step};
-use crate::traffic::{
-    Account, DATA_SUBJECT, DISTINCT_PAYLOADS, ECHO_SUBJECT, FLOOD_SUBJECT, FloodOrder, Payloads, Tally,
-};
+use crate::traffic::{Account, DATA_SUBJECT, ECHO_SUBJECT, FLOOD_SUBJECT, FloodOrder, StaticPayloads, Tally};
 use crate::usage::Meter;
 use crate::worker::{Assignment, Outcome, WARM_UP, keeps_round_trips};
 
@@ -69,22 +66,6 @@ async fn work(assignment: Assignment) -> Result<Outcome, BenchError> {
         Work::Publish => publish(&client, figure, length).await,
         Work::Receive => receive(&client, figure, length).await,
         Work::Request { in_flight } => request(&client, figure, in_flight, length).await,
-    }
-}
-
-/// The payloads as async-nats takes them at the least cost: static.
-#[derive(Clone)]
-struct StaticPayloads(Arc<[Bytes]>);
-
-impl StaticPayloads {
-    fn new(payload_bytes: usize) -> Self {
-        let payloads = Payloads::new(payload_bytes);
-        let leaked = |number| Bytes::from_static(Vec::leak(payloads.at(number).to_vec()));
-        Self((0..DISTINCT_PAYLOADS as u64).map(leaked).collect())
-    }
-
-    fn at(&self, number: u64) -> Bytes {
-        self.0[number as usize % DISTINCT_PAYLOADS].clone()
     }
 }
 

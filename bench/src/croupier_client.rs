@@ -8,13 +8,15 @@ use std::time::{Duration, Instant};
 
 use croupier::config::TlsConfig;
 use croupier::testing::nats_server::NatsServerBinary;
-use croupier::{HandlerGuard, Node, PublishError, Shard, Subscription, Topic};
+use croupier::{HandlerGuard, Node, Payload, PublishError, Shard, Subscription, Topic};
 use tokio::sync::oneshot;
 
 use crate::error::BenchError;
 use crate::figure::{Figure, Work};
 use crate::receiving::{Length, Quota, Receiving, Step};
-use crate::traffic::{Account, DATA_SUBJECT, ECHO_SUBJECT, FLOOD_SUBJECT, FloodOrder, Payloads, Tally};
+use crate::traffic::{
+    Account, DATA_SUBJECT, ECHO_SUBJECT, FLOOD_SUBJECT, FloodOrder, Payloads, StaticPayloads, Tally,
+};
 use crate::usage::Meter;
 use crate::worker::{Assignment, Outcome, WARM_UP, keeps_round_trips};
 
@@ -79,19 +81,48 @@ fn on_one_shard<T: Send + 'static>(
 
 async fn publish(shard: &Shard, figure: Figure, length: Length) -> Result<Outcome, BenchError> {
     let topic = shard.topic(DATA_SUBJECT).map_err(BenchError::client(NAME))?;
-    let payloads = Payloads::new(figure.payload_bytes());
+    let payloads = Published::new(figure.payload_bytes());
     let mut account = Account::default();
-    publish_for(shard, &topic, &payloads, WARM_UP, &mut account).await?;
+    publish_for(shard, &topic, figure, &payloads, WARM_UP, &mut account).await?;
     let before = account.swallowed.messages;
     let meter = Meter::start();
-    publish_for(shard, &topic, &payloads, length, &mut account).await?;
+    publish_for(shard, &topic, figure, &payloads, length, &mut account).await?;
     Ok(Outcome::new(account.swallowed.messages - before, &meter, account))
+}
+
+/// What is published, as the documentation says to: what is large is handed over, and sent without a copy; what is
+/// small is copied anyway.
+enum Published {
+    Lent(Payloads),
+    HandedOver(StaticPayloads),
+}
+
+/// Above this a payload that is handed over is sent as it is.
+const HANDED_OVER_BYTES_MIN: usize = 2048;
+
+impl Published {
+    fn new(payload_bytes: usize) -> Self {
+        if payload_bytes > HANDED_OVER_BYTES_MIN {
+            Self::HandedOver(StaticPayloads::new(payload_bytes))
+        } else {
+            Self::Lent(Payloads::new(payload_bytes))
+        }
+    }
+
+    #[inline]
+    fn at(&self, number: u64) -> Payload<'_> {
+        match self {
+            Self::Lent(payloads) => payloads.at(number).into(),
+            Self::HandedOver(payloads) => payloads.at(number).into(),
+        }
+    }
 }
 
 async fn publish_for(
     shard: &Shard,
     topic: &Topic,
-    payloads: &Payloads,
+    figure: Figure,
+    payloads: &Published,
     length: Length,
     account: &mut Account,
 ) -> Result<(), BenchError> {
@@ -105,11 +136,12 @@ async fn publish_for(
         publish_burst(shard, topic, payloads, published, batch).await?;
         published += batch;
     }
-    account.swallowed = account.swallowed.plus(Tally::of_first(published, payloads.at(0).len()));
+    account.swallowed = account.swallowed.plus(Tally::of_first(published, figure.payload_bytes()));
     shard.flush().await.map_err(BenchError::client(NAME))?;
     // The same last word as the peer's, so that both ends count the same.
-    echo(shard, payloads, 0).await?;
-    account.echoed.add(payloads.at(0));
+    let last = Payloads::new(figure.payload_bytes());
+    echo(shard, &last, 0).await?;
+    account.echoed.add(last.at(0));
     Ok(())
 }
 
@@ -118,7 +150,7 @@ async fn publish_for(
 async fn publish_burst(
     shard: &Shard,
     topic: &Topic,
-    payloads: &Payloads,
+    payloads: &Published,
     first: u64,
     messages: u64,
 ) -> Result<(), BenchError> {

@@ -1,5 +1,8 @@
 //! What passes between the two ends: subjects, payloads that can be summed, and the sum itself.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 /// Subject of the messages that are measured. Nobody but the measured client ever subscribes to it.
@@ -107,6 +110,27 @@ impl Payloads {
     /// The payload of the message with this number.
     pub fn at(&self, number: u64) -> &[u8] {
         &self.all[number as usize % DISTINCT_PAYLOADS]
+    }
+}
+
+/// The same as a client takes them at the least cost that is handed a payload: static.
+#[derive(Clone, Debug)]
+pub struct StaticPayloads(Arc<[Bytes]>);
+
+impl StaticPayloads {
+    /// Payloads of this size, as those of [`Payloads::new`]. They are never freed.
+    ///
+    /// # Panics
+    /// As [`Payloads::new`].
+    pub fn new(payload_bytes: usize) -> Self {
+        let payloads = Payloads::new(payload_bytes);
+        let leaked = |number| Bytes::from_static(Vec::leak(payloads.at(number).to_vec()));
+        Self((0..DISTINCT_PAYLOADS as u64).map(leaked).collect())
+    }
+
+    /// The payload of the message with this number.
+    pub fn at(&self, number: u64) -> Bytes {
+        self.0[number as usize % DISTINCT_PAYLOADS].clone()
     }
 }
 
