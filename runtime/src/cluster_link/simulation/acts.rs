@@ -1,6 +1,7 @@
 //! What happens to the links while a plan lasts.
 
 use super::{
+    oracle::SERVER_LIMITS,
     plan::{Act, MS, Micros, SECOND},
     world::{Happening, World},
 };
@@ -70,7 +71,8 @@ impl World {
             }
             Act::LameDuck => self.go_lame(server),
             Act::Shrink => {
-                self.servers[server].max_payload = [60, 500, 4000, 1 << 20][self.random.usize(..4)];
+                self.servers[server].max_payload =
+                    SERVER_LIMITS.get(self.random.usize(..4)).copied().unwrap_or(1 << 20);
                 self.tell_all(server);
             }
             Act::Info => self.tell_all(server),

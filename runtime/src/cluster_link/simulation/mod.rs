@@ -162,6 +162,6 @@ fn from_environment(name: &str) -> Option<u64> {
 /// After so many failures a campaign ends.
 const FAILURES_MAX: usize = 10;
 /// What every run of the tests takes.
-const SEEDS: u64 = 400;
+const SEEDS: u64 = 2000;
 /// A fault that survives so many seeds is not caught.
 const FAULT_SEEDS: u64 = 1000;

@@ -43,6 +43,8 @@ impl Published {
 
 /// The headers of messages that have some.
 pub(super) const HEADERS: &[u8] = b"NATS/1.0\r\nA: b\r\n\r\n";
+/// What servers that take less than others take.
+pub(super) const SERVER_LIMITS: [usize; 3] = [60, 500, 4000];
 /// The least payload: the message's number.
 pub(super) const NUMBER_BYTES: usize = 10;
 
@@ -222,45 +224,33 @@ impl Oracle {
     }
 
     /// Compares what a link says of all its messages with what is known of them. `payload_bytes_max`: what the
-    /// connection takes that is current.
-    pub(super) fn settle(&mut self, link: usize, totals: Totals, payload_bytes_max: usize) {
+    /// connection takes that is current. `is_connected`: there is one.
+    pub(super) fn settle(
+        &mut self,
+        link: usize,
+        totals: Totals,
+        payload_bytes_max: usize,
+        is_connected: bool,
+    ) {
         let told = std::mem::replace(&mut self.accounts[link].told, totals);
         let account = &self.accounts[link];
         let (accepted, rejected) = (account.accepted, account.rejected);
         self.require((totals.accepted, totals.rejected) == (accepted, rejected), || {
             format!("link {link} counts {totals:?}, of {accepted} accepted and {rejected} rejected messages")
         });
-        for (before, now, fate) in [
-            (told.processed, totals.processed, Fate::Processed),
-            (told.in_doubt, totals.in_doubt, Fate::InDoubt),
-        ] {
-            for _ in before..now {
-                let number = self.accounts[link].unsettled.pop_front();
-                let Some(number) = number else {
-                    return self.fail(|| format!("link {link} counts one more {fate:?} than it has"));
-                };
-                self.messages[number as usize].fate = fate;
-                let is_received = self.messages[number as usize].is_received;
-                self.require(fate != Fate::Processed || is_received, || {
-                    format!("message {number} is told to be processed, and no server has it")
-                });
-            }
-        }
+        self.take_fates(link, totals.processed - told.processed, Fate::Processed);
+        let in_doubt = totals.in_doubt - told.in_doubt;
         let oversized = totals.discarded_oversized - told.discarded_oversized;
-        if oversized > 0 {
-            let messages = &mut self.messages;
-            let before = self.accounts[link].unsettled.len();
-            self.accounts[link].unsettled.retain(|number| {
-                let is_over = messages[*number as usize].total_bytes() > payload_bytes_max;
-                if is_over {
-                    messages[*number as usize].fate = Fate::Discarded;
-                }
-                !is_over
-            });
-            let really = (before - self.accounts[link].unsettled.len()) as u64;
-            self.require(oversized == really, || {
-                format!("{oversized} messages are discarded for their size, {really} are larger than {payload_bytes_max}")
-            });
+        // A connection is opened and cut at once, or it is cut and another one takes over at once.
+        if is_connected {
+            self.take_fates(link, in_doubt, Fate::InDoubt);
+        }
+        let is_right = oversized == 0 || self.discard_oversized(link, oversized, payload_bytes_max);
+        self.require(is_right, || {
+            format!("{oversized} messages are discarded for their size, and are no such")
+        });
+        if !is_connected {
+            self.take_fates(link, in_doubt, Fate::InDoubt);
         }
         let unsent = totals.discarded_unsent - told.discarded_unsent;
         if unsent > 0 {
@@ -275,6 +265,38 @@ impl Oracle {
         self.counts.processed += totals.processed - told.processed;
         self.counts.in_doubt += totals.in_doubt - told.in_doubt;
         self.counts.discarded += oversized + unsent;
+    }
+
+    /// The next so many messages of a link have this fate.
+    fn take_fates(&mut self, link: usize, count: u64, fate: Fate) {
+        for _ in 0..count {
+            let Some(number) = self.accounts[link].unsettled.pop_front() else {
+                return self.fail(|| format!("link {link} counts one more {fate:?} than it has"));
+            };
+            self.messages[number as usize].fate = fate;
+            let is_received = self.messages[number as usize].is_received;
+            self.require(fate != Fate::Processed || is_received, || {
+                format!("message {number} is told to be processed, and no server has it")
+            });
+        }
+    }
+
+    /// So many queued messages were too large: those beyond what the connection takes, or took when it was opened and
+    /// its server had not taken that back yet. Whether there are as many.
+    fn discard_oversized(&mut self, link: usize, count: u64, payload_bytes_max: usize) -> bool {
+        let messages = &mut self.messages;
+        let unsettled = &mut self.accounts[link].unsettled;
+        let is_over = |number: u64, limit: usize| messages[number as usize].total_bytes() > limit;
+        let beyond = |limit: usize| unsettled.iter().filter(|number| is_over(**number, limit)).count() as u64;
+        let limits = std::iter::once(payload_bytes_max).chain(SERVER_LIMITS);
+        let Some(limit) = limits.into_iter().find(|limit| beyond(*limit) == count) else { return false };
+        let (over, kept): (Vec<u64>, Vec<u64>) =
+            unsettled.iter().partition(|number| is_over(**number, limit));
+        *unsettled = kept.into();
+        for number in over {
+            messages[number as usize].fate = Fate::Discarded;
+        }
+        true
     }
 
     /// A receiver got a message. `sent` is what servers have sent for its SUB, by connection, the newest first.

@@ -21,7 +21,7 @@ use super::{
     application::{AppSub, Done, Got},
     cluster::{Message, Peer, Server},
     operation::Operation,
-    oracle::{Counts, Oracle},
+    oracle::{Counts, Oracle, SERVER_LIMITS},
     plan::{MS, Micros, Plan, SECOND, host_of},
 };
 use crate::{
@@ -460,7 +460,7 @@ impl World {
         let max = outbox.payload_bytes_max();
         drop(outbox);
         let mut oracle = self.shared_oracle.borrow_mut();
-        oracle.settle(link, totals, max);
+        oracle.settle(link, totals, max, self.trying[link].is_connected);
         let settled =
             totals.processed + totals.in_doubt + totals.discarded_oversized + totals.discarded_unsent;
         oracle.require(totals.accepted == settled + pending, || {
@@ -719,7 +719,7 @@ impl World {
         let takes = if self.plan.is_calm || self.is_settling || self.random.bool() {
             1 << 20
         } else {
-            [60, 500, 4000][self.random.usize(..3)]
+            SERVER_LIMITS[self.random.usize(..3)]
         };
         let it = &mut self.servers[server];
         if !it.is_up {
