@@ -59,6 +59,9 @@ impl ReconnectGate {
 
     /// A shard's link is accepted: the others need not wait.
     pub(crate) fn connected(&self) {
+        // Whoever had a place in the row goes at once, and leaves it: if it were kept, a cluster that comes and goes
+        // would be waited for ever longer.
+        *self.next_due.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.connected.fetch_add(1, Ordering::AcqRel);
         self.accepted.fetch_add(1, Ordering::AcqRel);
         for waker in &self.waiting {
@@ -96,6 +99,18 @@ mod tests {
             let within = tries[index..].iter().filter(|at| **at - *first < Duration::from_secs(1)).count();
             assert!(within <= 10, "{within} tries within a second from try {index}");
         }
+    }
+
+    #[test]
+    fn who_got_in_leaves_no_row_behind() {
+        let gate = ReconnectGate::new(64);
+        let now = Instant::now();
+        for _ in 0..64 {
+            gate.reserve(now);
+        }
+        gate.connected();
+        gate.disconnected();
+        assert_eq!(gate.reserve(now), now);
     }
 
     #[test]

@@ -331,7 +331,8 @@ impl World {
             return;
         }
         if it.pings >= it.pongs + 2 && it.is_connected {
-            let excused = it.was_stalled || it.wire.outgoing_bytes() > 0 || !it.output.is_empty();
+            let excused =
+                !it.is_held() || it.was_stalled || it.wire.outgoing_bytes() > 0 || !it.output.is_empty();
             self.oracle()
                 .require(excused, || format!("connection {peer} does not answer its server's PINGs"));
             return self.say_error(peer, "Stale Connection");
