@@ -167,7 +167,7 @@ impl World {
     }
 
     fn change_limits(&mut self, link: usize) {
-        let mut limits = self.plan.config.limits.clone();
+        let mut limits = self.plan.configuration.limits.clone();
         limits.publish_buffer = self.random.usize(limits.publish_buffer / 2..=limits.publish_buffer);
         limits.max_payload = self.random.usize(limits.max_payload / 2..=limits.max_payload);
         self.node.limits.set(&limits);

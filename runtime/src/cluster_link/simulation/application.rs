@@ -307,7 +307,7 @@ impl World {
         let options = RequestManyOptions::new()
             .replies(self.random.u64(1..5))
             .silence(Duration::from_millis(self.random.u64(5..100)));
-        let limits = options.limits(&self.plan.config.limits);
+        let limits = options.limits(&self.plan.configuration.limits);
         self.spawn(link, Some(number), async move {
             let Ok(mut awaited) = over.request_many(b"svc.many", None, payload.into(), limits).await else {
                 return;

@@ -76,7 +76,7 @@ pub(super) struct Plan {
     pub(super) servers: usize,
     /// The first so many servers are configured; the others are found.
     pub(super) configured: usize,
-    pub(super) config: Config,
+    pub(super) configuration: Config,
     /// Longest way of a piece of a stream.
     pub(super) delay_max: Micros,
     /// How long a server's SUBs take to be known to the others.
@@ -111,15 +111,16 @@ impl Plan {
         let millis = |random: &mut Rng, from: u64, to: u64| Duration::from_millis(random.u64(from..=to));
         let addresses: Vec<String> =
             (0..configured).map(|server| format!("{}:4222", host_of(server))).collect();
-        let mut config = Config { clusters: vec![ClusterConfig::new("c1", addresses)], ..Config::default() };
-        config.node.name = Some("simulated".to_owned());
-        config.limits = LimitsConfig {
+        let mut configuration =
+            Config { clusters: vec![ClusterConfig::new("c1", addresses)], ..Config::default() };
+        configuration.node.name = Some("simulated".to_owned());
+        configuration.limits = LimitsConfig {
             publish_buffer: [3_000, 20_000, 200_000][random.usize(..3)].max(2 * payload_bytes),
             max_payload: if random.bool() { 1 << 20 } else { payload_bytes },
             request_timeout: millis(&mut random, 50, 800),
             ..LimitsConfig::default()
         };
-        let connection = &mut config.connection;
+        let connection = &mut configuration.connection;
         connection.ping_interval = millis(&mut random, 150, 1500);
         connection.max_pings_out = random.u32(1..=3);
         connection.connect_timeout = millis(&mut random, 200, 1000);
@@ -132,7 +133,7 @@ impl Plan {
             links: [1, 1, 1, 2, 3][random.usize(..5)],
             servers,
             configured,
-            config,
+            configuration,
             delay_max: random.u64(100..20 * MS),
             interest_delay: random.u64(0..100 * MS),
             route_delay: random.u64(100..50 * MS),
@@ -157,14 +158,14 @@ impl Plan {
         plan.configured = random.usize(1..=plan.servers);
         let addresses: Vec<String> =
             (0..plan.configured).map(|server| format!("{}:4222", host_of(server))).collect();
-        plan.config.clusters = vec![ClusterConfig::new("c1", addresses)];
-        plan.config.limits.max_payload = 1 << 20;
+        plan.configuration.clusters = vec![ClusterConfig::new("c1", addresses)];
+        plan.configuration.limits.max_payload = 1 << 20;
         // Whoever is slow to answer is silent to a link that is impatient.
-        plan.config.connection.ping_interval = Duration::from_secs(1);
-        plan.config.connection.max_pings_out = 3;
-        plan.config.connection.connect_timeout = Duration::from_secs(1);
-        plan.config.connection.user_timeout = Duration::from_secs(5);
-        plan.config.connection.reconnect.max = Duration::from_millis(100);
+        plan.configuration.connection.ping_interval = Duration::from_secs(1);
+        plan.configuration.connection.max_pings_out = 3;
+        plan.configuration.connection.connect_timeout = Duration::from_secs(1);
+        plan.configuration.connection.user_timeout = Duration::from_secs(5);
+        plan.configuration.connection.reconnect.max = Duration::from_millis(100);
         plan.delay_max = plan.delay_max.min(5 * MS);
         plan.send_room_bytes = plan.send_room_bytes.max(20_000);
         plan.duration = random.u64(4 * SECOND..10 * SECOND);
@@ -187,7 +188,7 @@ impl Plan {
 
     /// How long it may take from the last fault until all is well again.
     pub(super) fn settling_max(&self) -> Micros {
-        let connection = &self.config.connection;
+        let connection = &self.configuration.connection;
         let silence = connection.ping_interval * (connection.max_pings_out + 3) + connection.user_timeout;
         let round = connection.connect_timeout * (2 * self.servers as u32 + 2) + connection.reconnect.max;
         2 * (silence + round).as_micros() as Micros + 20 * SECOND

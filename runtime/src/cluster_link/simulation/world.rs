@@ -487,7 +487,7 @@ impl World {
 
     /// The limit of what may wait, the largest that held in this run.
     fn queue_bound(&self) -> usize {
-        self.plan.config.limits.publish_buffer
+        self.plan.configuration.limits.publish_buffer
     }
 
     /// Somebody wants to connect.
@@ -627,7 +627,7 @@ impl World {
     /// What time alone shows: the kernel's own timeouts, silence, idleness.
     fn check_wires(&mut self) {
         let now = self.now();
-        let connection = self.plan.config.connection.clone();
+        let connection = self.plan.configuration.connection.clone();
         let micros = |time: Duration| time.as_micros() as Micros;
         for at in 0..self.live.len() {
             let it = &mut self.peers[self.live[at]];
@@ -744,7 +744,7 @@ impl World {
 
 /// What the shards of a node share, without its threads.
 fn shared(plan: &Plan) -> NodeShared {
-    let config = plan.config.clone();
+    let config = plan.configuration.clone();
     let ports = (0..plan.links).map(|_| ShardPort::new(1, 1).0).collect();
     let registry = Arc::new(RegistryShared::new(plan.links, None, false).0);
     let ring = node::ring(&config);
