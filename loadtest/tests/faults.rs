@@ -139,6 +139,38 @@ fn what_happens_on_the_way_to_a_server_is_seen_by_its_cluster_alone() {
 }
 
 #[test]
+fn a_server_that_goes_away_in_order_costs_nothing_but_duplicates() {
+    let (report, progress) = report_of(&[
+        "run",
+        "--rate",
+        "500",
+        "--warmup",
+        "500ms",
+        "--duration",
+        "3s",
+        "--topics",
+        "60",
+        "--clusters",
+        "2",
+        "--nodes",
+        "2",
+        "--fault",
+        "500ms lame-duck c1/1",
+        "--json",
+        "-",
+    ]);
+    let fault = &report["faults"][0];
+    assert_eq!((&fault["name"], &fault["lost"]), (&"lame-duck c1/1".into(), &0.into()), "{progress}");
+    assert_eq!(
+        (&report["counts"]["lost"], &report["counts"]["corrupt"]),
+        (&0.into(), &0.into()),
+        "{progress}"
+    );
+    let reasons = report["verdict"]["reasons"].to_string();
+    assert!(!reasons.contains("beyond") && !reasons.contains("unexpected"), "{progress}");
+}
+
+#[test]
 fn a_closed_loop_beside_the_open_one_hides_the_stall_that_this_shows() {
     let (report, progress) = report_of(&[
         "run",

@@ -225,8 +225,9 @@ impl Scene<'_> {
         let late_nanos = (self.before(cluster).value_at_quantile(0.99) * LATE_FACTOR).max(LATE_NANOS_MIN);
         let outages = self.outages(cluster);
         let cell_nanos = self.ledger.cell_nanos();
-        // Clients leave a server in lame duck mode one after the other, and it closes those that stay when it
-        // likes: it counts from its last sign.
+        // Clients leave a server in lame duck mode one after the other, each stays subscribed there until the
+        // others know of its new place, and the server closes those that stay when it likes: it counts from its
+        // last sign, of which a message that arrived by both ways is one.
         let is_slow = fault.act == ServerAct::LameDuck;
         let until = if is_slow { next_nanos.min(self.end_nanos) } else { self.end_nanos };
         let (mut disturbed_until, mut calm_from, mut messages) = (at_nanos, None, 0);
@@ -237,7 +238,8 @@ impl Scene<'_> {
             let end = begin + cell_nanos;
             let is_down = outages.iter().any(|outage| outage.start < end && begin < outage.end);
             let is_late = cell.last_arrival_nanos > end + late_nanos;
-            if cell.lost() > 0 || cell.refused > 0 || is_late || is_down {
+            let is_doubled = is_slow && cell.duplicate > 0;
+            if cell.lost() > 0 || cell.refused > 0 || is_late || is_down || is_doubled {
                 disturbed_until = disturbed_until.max(end).max(cell.last_arrival_nanos);
                 (calm_from, messages, is_calm) = (None, 0, false);
                 continue;

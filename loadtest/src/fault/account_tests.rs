@@ -66,6 +66,11 @@ impl Run {
     }
 }
 
+/// Has a message of a cluster that was due then, counted from the start of the run, arrive once more.
+fn double(ledger: &mut Ledger, cluster: usize, due_ms: u64) {
+    ledger.delivered(&Delivery { arrival: Arrival::Duplicate, ..delivery(cluster, due_ms * MILLI, MILLI) });
+}
+
 /// Due times count from the start of the run, whose warm-up is a second.
 fn is_due(due: u64, from_ms: u64, until_ms: u64) -> bool {
     (from_ms + 1_000..until_ms + 1_000).contains(&due)
@@ -176,8 +181,7 @@ fn a_lame_duck_may_cost_duplicates_and_moves_and_nobody_else_may() {
         .with(1_300, 0, 0, Happened::Moved)
         .with(1_400, 0, 1, Happened::Moved);
     for cluster in 0..2 {
-        let due = 2_300 * MILLI;
-        run.ledger.delivered(&Delivery { arrival: Arrival::Duplicate, ..delivery(cluster, due, MILLI) });
+        double(&mut run.ledger, cluster, 2_300);
     }
     let account = run.account();
     assert_eq!((account.excused.duplicate, account.excused.disconnects), (1, 2));
@@ -187,6 +191,24 @@ fn a_lame_duck_may_cost_duplicates_and_moves_and_nobody_else_may() {
     assert!(lame_duck.recovered_ms.is_some_and(|millis| (400.0..401.0).contains(&millis)), "{lame_duck:?}");
     let others: Vec<&str> = lame_duck.clusters.iter().map(|other| other.name.as_str()).collect();
     assert_eq!(others, ["c3"], "c2 has a fault of its own at that time");
+}
+
+#[test]
+fn what_arrives_twice_after_the_last_move_is_still_the_lame_ducks() {
+    let mut run = Run::new(&["1s lame-duck c1/1"], |_, _| Some(1))
+        .with(1_002, 0, 0, Happened::LameDuck)
+        .with(1_300, 0, 0, Happened::Moved)
+        .with(1_400, 0, 1, Happened::Moved);
+    // The links that have moved stay subscribed where they were for a while, and both ways deliver.
+    (0..250).for_each(|ms| double(&mut run.ledger, 0, 2_400 + ms));
+    let account = run.account();
+    assert_eq!(account.excused, Excused { duplicate: 250, disconnects: 2, ..Excused::default() });
+    assert_eq!((account.reports[0].duplicates, account.reports[0].recovered_ms), (250, Some(650.0)));
+    assert_eq!(account.reasons, Vec::<String>::new());
+
+    let mut run = Run::new(&["1s pause c1/1 100ms"], |_, _| Some(1));
+    (0..250).for_each(|ms| double(&mut run.ledger, 0, 2_000 + ms));
+    assert_eq!(run.account().excused, Excused::default(), "no other fault may cost duplicates");
 }
 
 #[test]
