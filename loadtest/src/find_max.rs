@@ -6,11 +6,11 @@ use serde::Serialize;
 
 use crate::console::Console;
 use crate::interrupt::Interrupt;
-use crate::objective::Objective;
 use crate::options::RunOptions;
 use crate::quantity::{Rate, grouped};
 use crate::report::{CountsReport, Report};
 use crate::scenario::{self, RunError};
+use crate::slo::{Measured, Slo};
 use crate::verdict::{RATE_ACHIEVED_MIN, Status, Verdict};
 
 /// What the search found, and how.
@@ -54,7 +54,7 @@ const PRECISION: f64 = 0.05;
 /// Runs until the highest rate is known well enough; the report is that of the run with this rate.
 pub(crate) fn run(
     options: &RunOptions,
-    objective: &Objective,
+    objective: &Slo,
     console: Console,
     interrupt: &Interrupt,
 ) -> Result<Report, RunError> {
@@ -67,7 +67,7 @@ pub(crate) fn run(
         if report.partial {
             return Ok(report);
         }
-        let made = TryReport::of(rate, objective, &report);
+        let made = TryReport::of(rate, objective, &report)?;
         console.line(&made);
         search.tell(made.met);
         if made.met {
@@ -122,22 +122,18 @@ impl Search {
 }
 
 impl TryReport {
-    fn of(rate: Rate, objective: &Objective, report: &Report) -> Self {
-        let measured_us = objective.measured_us(&report.latency_us);
-        let reason = unsound(rate, report).or_else(|| {
-            (!objective.is_met(&report.latency_us)).then(|| match measured_us {
-                Some(micros) => format!("{micros:.0} us"),
-                None => "nothing was measured".to_owned(),
-            })
-        });
-        Self {
+    fn of(rate: Rate, objective: &Slo, report: &Report) -> Result<Self, RunError> {
+        let value = serde_json::to_value(report)?;
+        let judged = objective.judge(&Measured { histograms: &report.histograms, report: &value });
+        let reason = unsound(rate, report).or_else(|| (!judged.met).then_some(judged.told));
+        Ok(Self {
             asked: rate.per_second(),
             achieved: report.rate.achieved,
             lost: report.counts.lost,
-            measured_us,
+            measured_us: judged.measured,
             met: reason.is_none(),
             reason: reason.unwrap_or_default(),
-        }
+        })
     }
 }
 
@@ -187,6 +183,7 @@ impl fmt::Display for FindMaxReport {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::MEASURES;
     use crate::report::tests::sample;
 
     /// The rates tried, and the best, where all up to `limit` meet the objective.
@@ -224,13 +221,19 @@ mod tests {
     #[test]
     fn a_try_is_met_when_its_counts_and_its_latency_are() {
         let met = |objective: &str, change: fn(&mut Report)| {
+            // From 1 to 1000 us.
             let mut report = sample();
             change(&mut report);
-            let objective = Objective::parse(objective).expect("an objective");
-            TryReport::of(Rate::of(20_000), &objective, &report)
+            let objective = Slo::parse(objective, &MEASURES).expect("an objective");
+            TryReport::of(Rate::of(20_000), &objective, &report).expect("a report that can be written")
         };
-        assert!(met("p99<1ms", |_| {}).met);
-        assert_eq!(met("p99<900us", |_| {}).reason, "905 us");
+        let made = met("p99<1ms", |_| {});
+        assert!(
+            made.met && made.measured_us.is_some_and(|micros| (989.0..992.0).contains(&micros)),
+            "{made}"
+        );
+        assert_eq!(met("p99<900us", |_| {}).reason, "990 us");
+        assert_eq!(met("service.p99<1s", |_| {}).reason, "there is no service latency");
         assert_eq!(met("p99<1ms", |report| report.counts.lost = 3).reason, "lost 3, or worse");
         assert!(!met("p99<1ms", |report| report.rate.achieved = 19_000.0).met);
         assert!(!met("p99<1ms", |report| report.rate.unsent = 1).met);

@@ -24,7 +24,6 @@ mod json;
 mod keys;
 mod live;
 mod local;
-mod objective;
 mod options;
 mod pace;
 mod pacer;

@@ -48,6 +48,8 @@ pub(crate) enum RunError {
     Silent { what: &'static str, waited: Duration },
     #[error("stopped by signal {signal}")]
     Interrupted { signal: usize },
+    #[error("the report cannot be written: {0}")]
+    Report(#[from] serde_json::Error),
 }
 
 /// Between two looks of the main thread at signals and counters.

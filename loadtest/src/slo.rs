@@ -112,6 +112,14 @@ impl Slo {
         Ok(Self { text: text.trim().to_owned(), measure, comparison, limit })
     }
 
+    /// The latency that it holds below a limit; none when it is about anything else.
+    pub(crate) fn limited_latency(&self) -> Option<&'static str> {
+        match (&self.measure, self.comparison) {
+            (Measure::Latency { name, .. }, Comparison::Below | Comparison::AtMost) => Some(name),
+            _ => None,
+        }
+    }
+
     /// Whether the run meets it.
     pub(crate) fn judge(&self, run: &Measured<'_>) -> SloReport {
         let measured = self.measure.of(run);
@@ -358,6 +366,16 @@ mod tests {
             ("sent>0", false, "sent was not counted"),
         ] {
             assert_eq!(judge(slo), (met, told.to_owned()), "{slo}");
+        }
+    }
+
+    #[test]
+    fn what_limits_a_latency_is_told_from_the_rest() {
+        let limited = |slo: &str| Slo::parse(slo, &MEASURES).expect(slo).limited_latency();
+        assert_eq!(limited("p99.9<2ms"), Some("e2e"));
+        assert_eq!(limited("wire.max<=2ms"), Some("wire"));
+        for other in ["p99>2ms", "p99=2ms", "lost<3", "rate<3k", "recovery<1s"] {
+            assert_eq!(limited(other), None, "{other}");
         }
     }
 

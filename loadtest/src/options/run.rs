@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::given_faults::GivenFaults;
 use super::*;
 use crate::fault::Timeline;
-use crate::objective::Objective;
 use crate::pace::{Pace, Ramp};
 use crate::roles::Pattern;
+use crate::slo::Slo;
 
 /// How a run of pubsub, fanout or reqrep is to be.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,7 +39,7 @@ pub(crate) struct RunOptions {
     /// Of each request.
     pub(crate) timeout: Duration,
     /// What the highest rate is searched for that keeps it.
-    pub(crate) find_max: Option<Objective>,
+    pub(crate) find_max: Option<Slo>,
     /// One after the other.
     pub(crate) runs: usize,
     pub(crate) seed: u64,
@@ -209,11 +209,13 @@ options of pubsub; these differ:";
 
     fn check_find_max(&self) -> Result<(), AtFault> {
         let Some(objective) = &self.find_max else { return Ok(()) };
+        let latency = objective.limited_latency();
         let reason = match self.pace {
+            _ if latency.is_none() => "a rate is searched for by the limit of a latency, as in 'p99.9<2ms'",
             Pace::Ramp(_) => "--ramp has its own rates",
             Pace::Closed { .. } => "a closed loop has the rate that it finds",
             Pace::Steady(_) if !self.faults.is_empty() => "what is lost to a fault says nothing about a rate",
-            Pace::Steady(_) if objective.is_of_requests() && self.pattern != Pattern::Reqrep => {
+            Pace::Steady(_) if latency == Some("service") && self.pattern != Pattern::Reqrep => {
                 "there is a service latency in reqrep alone"
             }
             Pace::Steady(_) => return Ok(()),
@@ -329,7 +331,7 @@ impl Options for RunOptions {
                 self.given.has_servers = true;
             }
             "--config" => self.config = Some(given.into()),
-            "--find-max" => self.find_max = Some(Objective::parse(given)?),
+            "--find-max" => self.find_max = Some(Slo::parse(given, self.measures())?),
             "--runs" => self.runs = count(given, RUNS_MAX)?,
             "--processes" => self.processes = count(given, PROCESSES_MAX)?,
             "--shards" => self.shards = count(given, SHARDS_MAX)?,
@@ -508,6 +510,10 @@ mod tests {
         assert_eq!(given.rate, Rate::of(5_000));
         for (line, part) in [
             ("run --find-max p99.9", "p99.9<2ms"),
+            ("run --find-max p99>2ms", "the limit of a latency"),
+            ("run --find-max lost=0", "the limit of a latency"),
+            ("run --find-max p98x<2ms", "at column 1: "),
+            ("run --find-max p99<2", "unit is missing"),
             ("run --find-max p99<2ms --closed", "the rate that it finds"),
             ("run --find-max p99<2ms --ramp 1k..2k/2", "its own rates"),
             ("run --find-max service.p99<2ms", "in reqrep alone"),
