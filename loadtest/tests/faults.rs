@@ -234,6 +234,23 @@ fn an_interrupted_run_reports_what_there_is() {
 }
 
 #[test]
+fn an_interrupted_fan_out_and_interrupted_requests_are_whole_up_to_the_signal() {
+    for scenario in ["fanout", "reqrep"] {
+        let arguments = ["run", scenario, "--rate", "200", "--warmup", "0s", "--duration", "10m"];
+        let light = ["--topics", "20", "--clusters", "1"];
+        let report = check_interrupted(&[&arguments[..], &light].concat(), "delivered", libc::SIGINT, 130);
+        assert_eq!(report["scenario"], scenario);
+        let counts = &report["counts"];
+        assert!(counts["sent"].as_u64() > Some(0), "{report}");
+        assert_eq!(counts["sent"], counts["delivered"], "{report}");
+        assert!(report["verdict"]["reasons"][0].to_string().contains("interrupted by SIGINT"), "{report}");
+        if scenario == "reqrep" {
+            assert_eq!(report["requests"]["answered"], counts["sent"], "{report}");
+        }
+    }
+}
+
+#[test]
 fn the_scenarios_with_workers_report_what_there_is_too() {
     let registry =
         ["run", "registry", "--rate", "100", "--warmup", "0s", "--duration", "10m", "--entries", "5"];
