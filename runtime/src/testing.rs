@@ -9,4 +9,4 @@ mod readiness;
 mod server;
 mod spawner;
 
-pub use self::local_cluster::{LocalCluster, LocalClusterError, NODES_MAX};
+pub use self::local_cluster::{LocalCluster, LocalClusterError, NODES_MAX, Route};

@@ -41,6 +41,20 @@ pub struct LocalCluster {
     logs: Folder,
 }
 
+/// A route of a local cluster: one of its servers dials another. Both count from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Route {
+    /// The index of the cluster.
+    pub cluster: usize,
+    /// The index of the server that dials.
+    pub from: usize,
+    /// The index of the server that is dialled, always the lower one.
+    pub to: usize,
+    /// Where that one takes routes.
+    pub address: SocketAddr,
+}
+
 /// Why local servers did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -123,10 +137,34 @@ impl LocalCluster {
     ///
     /// Any of [`LocalClusterError`]; whatever had been started is gone then.
     pub fn with_nodes(clusters: usize, nodes_each: usize) -> Result<Self, LocalClusterError> {
-        if !(1..=CLUSTERS_MAX).contains(&clusters) || !(1..=NODES_MAX).contains(&nodes_each) {
-            return Err(LocalClusterError::Size { clusters, nodes_each });
-        }
+        check_size(clusters, nodes_each)?;
         Self::of_binary(&NatsServerBinary::find()?, clusters, nodes_each)
+    }
+
+    /// As [`LocalCluster::with_nodes`], but each server dials the others where `way` says: for who stands between
+    /// them. It is asked once for each route, before any server has started. With more than two servers each tells the
+    /// others where the rest is, and they may also dial each other there.
+    ///
+    /// ```no_run
+    /// use croupier::testing::LocalCluster;
+    ///
+    /// let gnatsd = LocalCluster::with_routes(1, 2, |route| {
+    ///     println!("server {} dials server {} at {}", route.from, route.to, route.address);
+    ///     Ok(route.address)
+    /// })?;
+    /// # Ok::<(), croupier::testing::LocalClusterError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Any of [`LocalClusterError`]; when `way` fails [`LocalClusterError::System`].
+    pub fn with_routes(
+        clusters: usize,
+        nodes_each: usize,
+        mut way: impl FnMut(Route) -> io::Result<SocketAddr>,
+    ) -> Result<Self, LocalClusterError> {
+        check_size(clusters, nodes_each)?;
+        Self::start_all(&NatsServerBinary::find()?, clusters, nodes_each, None, &mut way)
     }
 
     /// As [`LocalCluster::with_nodes`], but each server also reads this configuration, in nats-server's own
@@ -152,10 +190,9 @@ impl LocalCluster {
         nodes_each: usize,
         config: impl AsRef<str>,
     ) -> Result<Self, LocalClusterError> {
-        if !(1..=CLUSTERS_MAX).contains(&clusters) || !(1..=NODES_MAX).contains(&nodes_each) {
-            return Err(LocalClusterError::Size { clusters, nodes_each });
-        }
-        Self::start_all(&NatsServerBinary::find()?, clusters, nodes_each, Some(config.as_ref()))
+        check_size(clusters, nodes_each)?;
+        let binary = NatsServerBinary::find()?;
+        Self::start_all(&binary, clusters, nodes_each, Some(config.as_ref()), &mut directly)
     }
 
     /// Replaces a server's configuration, which counts from its next restart on, or from a reload:
@@ -174,7 +211,7 @@ impl LocalCluster {
     }
 
     fn of_binary(binary: &Path, clusters: usize, nodes_each: usize) -> Result<Self, LocalClusterError> {
-        Self::start_all(binary, clusters, nodes_each, None)
+        Self::start_all(binary, clusters, nodes_each, None, &mut directly)
     }
 
     fn start_all(
@@ -182,11 +219,12 @@ impl LocalCluster {
         clusters: usize,
         nodes_each: usize,
         config: Option<&str>,
+        way: &mut dyn FnMut(Route) -> io::Result<SocketAddr>,
     ) -> Result<Self, LocalClusterError> {
         let logs = Folder::new("croupier-gnatsd").map_err(system("make a folder for the logs"))?;
         let mut local = Self { clusters: Vec::new(), version: String::new(), logs };
         for index in 0..clusters {
-            local.add_cluster(binary, index, nodes_each).map_err(system("reserve a port"))?;
+            local.add_cluster(binary, index, nodes_each, way)?;
         }
         for (cluster, node) in local.indexes() {
             if let Some(config) = config {
@@ -348,13 +386,23 @@ impl LocalCluster {
         running(sent, cluster, node)
     }
 
-    fn add_cluster(&mut self, binary: &Path, index: usize, nodes: usize) -> io::Result<()> {
-        let name = cluster_name(index);
+    fn add_cluster(
+        &mut self,
+        binary: &Path,
+        cluster: usize,
+        nodes: usize,
+        way: &mut dyn FnMut(Route) -> io::Result<SocketAddr>,
+    ) -> Result<(), LocalClusterError> {
+        let name = cluster_name(cluster);
         let mut servers: Vec<Server> = Vec::new();
-        for node in 0..nodes {
+        for from in 0..nodes {
             // Each dials those before it: no pair dials each other at once and has to give one route up.
-            let dials = (nodes > 1).then(|| servers.iter().filter_map(Server::route_port).collect());
-            servers.push(Server::new(binary, &name, node, dials, self.logs.path())?);
+            let before = servers.iter().filter_map(Server::route_address).enumerate();
+            let dials = before.map(|(to, address)| way(Route { cluster, from, to, address }));
+            let dials = dials.collect::<io::Result<_>>().map_err(system("find the way of a route"))?;
+            let dials = (nodes > 1).then_some(dials);
+            let server = Server::new(binary, &name, from, dials, self.logs.path());
+            servers.push(server.map_err(system("reserve a port"))?);
         }
         self.clusters.push(servers);
         Ok(())
@@ -432,6 +480,16 @@ impl LocalCluster {
         let log_tail = self.clusters[cluster][node].log_tail();
         LocalClusterError::NotReady { cluster, node, what, log_tail }
     }
+}
+
+fn check_size(clusters: usize, nodes_each: usize) -> Result<(), LocalClusterError> {
+    let is_possible = (1..=CLUSTERS_MAX).contains(&clusters) && (1..=NODES_MAX).contains(&nodes_each);
+    if is_possible { Ok(()) } else { Err(LocalClusterError::Size { clusters, nodes_each }) }
+}
+
+/// The way of a route in whose way nobody stands.
+fn directly(route: Route) -> io::Result<SocketAddr> {
+    Ok(route.address)
 }
 
 fn cluster_name(index: usize) -> String {

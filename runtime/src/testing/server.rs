@@ -23,8 +23,8 @@ pub(super) struct Server {
     cluster_name: String,
     client_port: ReservedPort,
     route_port: Option<ReservedPort>,
-    /// The route ports of those servers of the cluster that this one dials.
-    dials: Vec<u16>,
+    /// Where it dials those servers of the cluster that are before it.
+    dials: Vec<SocketAddr>,
     log: PathBuf,
     /// Where its configuration is, if it has one, and whether it says INFO only after a handshake.
     config: Option<(PathBuf, bool)>,
@@ -39,7 +39,7 @@ impl Server {
         binary: &Path,
         cluster_name: &str,
         node: usize,
-        dials: Option<Vec<u16>>,
+        dials: Option<Vec<SocketAddr>>,
         logs: &Path,
     ) -> io::Result<Self> {
         let name = format!("{cluster_name}-{node}");
@@ -111,8 +111,7 @@ impl Server {
         if let Some(route_port) = &self.route_port {
             arguments.push(format!("--cluster_name={}", self.cluster_name));
             arguments.push(format!("--cluster=nats://{local}:{}", route_port.number()));
-            let routes: Vec<String> =
-                self.dials.iter().map(|port| format!("nats://{local}:{port}")).collect();
+            let routes: Vec<String> = self.dials.iter().map(|address| format!("nats://{address}")).collect();
             if !routes.is_empty() {
                 arguments.push(format!("--routes={}", routes.join(",")));
             }
@@ -124,8 +123,9 @@ impl Server {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.client_port.number()))
     }
 
-    pub(super) fn route_port(&self) -> Option<u16> {
-        self.route_port.as_ref().map(ReservedPort::number)
+    /// Where it takes routes.
+    pub(super) fn route_address(&self) -> Option<SocketAddr> {
+        self.route_port.as_ref().map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port.number())))
     }
 
     pub(super) fn log_path(&self) -> &Path {
