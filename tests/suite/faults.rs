@@ -323,9 +323,7 @@ fn a_server_that_stands_still_for_half_a_second_costs_no_message_and_no_connecti
     node.end();
 }
 
-/// `cargo test -p croupier-tests --test suite -- --ignored ten_seconds --nocapture`
 #[test]
-#[ignore = "takes fifteen seconds"]
 fn a_server_that_stands_still_for_ten_seconds_is_given_up_and_every_publish_has_a_fate() {
     let _permit = permit(1);
     let mut servers = LocalCluster::start(2).unwrap();
