@@ -6,7 +6,9 @@ mod error;
 mod injector;
 mod journal;
 mod ledger;
+mod partition;
 mod report;
+mod routes;
 mod server;
 mod timeline;
 mod witness;
@@ -17,11 +19,13 @@ pub(crate) use self::account::{Account, Excused};
 pub(crate) use self::detour::Detour;
 pub(crate) use self::error::FaultError;
 pub(crate) use self::injector::{Injector, monotonic_of};
-pub(crate) use self::journal::Journal;
+pub(crate) use self::journal::{Journal, Pages};
 pub(crate) use self::ledger::Ledger;
+pub(crate) use self::partition::{NodeFault, Partition};
 pub(crate) use self::report::FaultReport;
 #[cfg(test)]
 pub(crate) use self::report::tests::sample;
+pub(crate) use self::routes::Routes;
 pub(crate) use self::server::{ServerAct, ServerFault, ServerId};
 pub(crate) use self::timeline::Timeline;
 pub(crate) use self::witness::Witness;
@@ -66,16 +70,10 @@ impl Fault {
             [at, "freeze", name, length] => {
                 (at, Act::Freeze(parse_duration(length, Duration::from_millis(1)..=FREEZE_MAX)?), name)
             }
+            [_, "partition", ..] => return Err(FaultError::PartitionElsewhere.into()),
             _ => return Err(wrong()),
         };
-        let number = name.strip_prefix(letter).and_then(|number| number.parse::<usize>().ok());
-        let node = number.filter(|number| (1..=nodes).contains(number)).ok_or_else(|| {
-            QuantityError::NoSuchNode {
-                given: name.to_owned(),
-                first: format!("{letter}1"),
-                last: format!("{letter}{nodes}"),
-            }
-        })?;
+        let node = node_number(name, letter, nodes)?;
         Ok(Self { at: parse_duration(at, Duration::ZERO..=AT_MAX)?, act, node })
     }
 
@@ -86,6 +84,16 @@ impl Fault {
             Act::Freeze(length) => format!("freeze {letter}{} {length:?}", self.node),
         }
     }
+}
+
+/// The number of a node that is called `letter` and this number, from 1 to `nodes`.
+fn node_number(name: &str, letter: char, nodes: usize) -> Result<usize, QuantityError> {
+    let number = name.strip_prefix(letter).and_then(|number| number.parse::<usize>().ok());
+    number.filter(|number| (1..=nodes).contains(number)).ok_or_else(|| QuantityError::NoSuchNode {
+        given: name.to_owned(),
+        first: format!("{letter}1"),
+        last: format!("{letter}{nodes}"),
+    })
 }
 
 #[cfg(test)]
@@ -121,6 +129,7 @@ mod tests {
             "3s stop n1",
             "3s freeze n1 11m",
             "3s kill n-1",
+            "3s partition n1|n2 1s",
         ] {
             assert!(Fault::parse(text, 'n', 3).is_err(), "{text:?} was accepted");
         }

@@ -111,6 +111,12 @@ impl<News: DeserializeOwned + Send + 'static> Fleet<News> {
         (0..self.processes.len()).filter(|process| self.processes[*process].is_some()).collect()
     }
 
+    /// The system's number of a worker.
+    pub(crate) fn pid(&self, process: usize) -> Result<u32, FleetError> {
+        let worker = self.processes[process].as_ref();
+        worker.map(|worker| worker.child.id()).ok_or(FleetError::NotRunning { process })
+    }
+
     /// Gives an order; it is taken up when the worker has done with those before.
     pub(crate) fn order(&mut self, process: usize, order: &impl Serialize) -> Result<(), FleetError> {
         let worker = self.processes[process].as_mut().ok_or(FleetError::NotRunning { process })?;

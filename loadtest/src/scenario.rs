@@ -11,7 +11,7 @@ use crate::beside::Beside;
 use crate::console::Console;
 use crate::control::{Control, Totals};
 use crate::cpu::CpuTimes;
-use crate::fault::{Detour, Injector, Journal, Witness, monotonic_of};
+use crate::fault::{Injector, Journal, Routes, Witness, monotonic_of};
 use crate::find_max;
 use crate::findings::Findings;
 use crate::fleet::FleetError;
@@ -48,6 +48,8 @@ pub(crate) enum RunError {
     Silent { what: &'static str, waited: Duration },
     #[error("stopped by signal {signal}")]
     Interrupted { signal: usize },
+    #[error("the proxy: {0}")]
+    Proxy(#[source] std::io::Error),
     #[error("the report cannot be written: {0}")]
     Report(#[from] serde_json::Error),
 }
@@ -102,17 +104,15 @@ pub(crate) fn run_once(
     announce(options, console);
 
     // The servers outlive the node: a node that drains still needs them.
-    let mut servers = Servers::start(options, console)?;
+    let routes = Routes::new(&options.faults)?;
+    let mut servers = Servers::start(options, &routes, console)?;
     surroundings.nats_server = servers.version();
     let control = Control::new(options.shards);
     let control = Arc::new(if console.is_screen() { control.watched() } else { control });
-    let detour = servers
-        .own()
-        .map_or_else(|| Ok(Detour::default()), |own| Detour::new(&options.faults, own))
-        .map_err(|source| LocalClusterError::System { doing: "start the proxy".to_owned(), source })?;
+    let detour = servers.detour(&options.faults)?;
     let mut builder = servers.builder_by(&detour)?.name("loadtest").shards(options.shards);
     let assignment = Plan::of(options).assignment(servers::clusters(&mut builder), 0);
-    let journal = Journal::new(&assignment.clusters);
+    let journal = Journal::new(&assignment.clusters, assignment.first_shard);
     if !options.faults.is_empty() {
         builder = journal.listen(builder);
     }
@@ -137,7 +137,7 @@ pub(crate) fn run_once(
         servers: servers.own(),
         start_delay: if options.nodes > 1 || options.config.is_some() { ROUTES_DELAY } else { START_DELAY },
         handle: node.handle(),
-        injector: Injector::new(options.faults.clone(), detour),
+        injector: Injector::new(options.faults.clone(), detour, routes),
         beside: beside.as_ref().map(|beside| Arc::clone(beside.control())),
         interrupted: None,
         watch: Watch::new(
@@ -156,7 +156,7 @@ pub(crate) fn run_once(
     let Course { outcomes, injector, interrupted, .. } = course;
     // Before the drain, which ends the links too.
     let witness = control.start().filter(|_| assignment.has_faults);
-    let witness = witness.map(|start| Witness::new(&injector, &journal, monotonic_of(start)));
+    let witness = witness.map(|start| Witness::new(&injector, journal.pages(), monotonic_of(start)));
     stop(node)?;
     let measured_from_nanos = assignment.schedule.measured_from_nanos();
     let until_nanos =

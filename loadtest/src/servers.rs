@@ -6,7 +6,7 @@ use croupier::testing::{LocalCluster, LocalClusterError};
 use croupier::{Builder, ClusterName, Node};
 
 use crate::console::Console;
-use crate::fault::Detour;
+use crate::fault::{Detour, Routes, Timeline};
 use crate::options::RunOptions;
 
 /// Where the clusters of a run come from.
@@ -18,13 +18,17 @@ pub(crate) enum Servers {
 }
 
 impl Servers {
-    /// Starts those that the options ask for.
-    pub(crate) fn start(options: &RunOptions, console: Console) -> Result<Self, LocalClusterError> {
+    /// Starts those that the options ask for; own ones reach each other by `routes`.
+    pub(crate) fn start(
+        options: &RunOptions,
+        routes: &Routes,
+        console: Console,
+    ) -> Result<Self, LocalClusterError> {
         if let Some(path) = &options.config {
             console.line(format_args!("servers     those of {}", path.display()));
             return Ok(Self::Existing(path.clone()));
         }
-        let mut own = LocalCluster::with_nodes(options.clusters, options.nodes)?;
+        let mut own = routes.start(options.clusters, options.nodes)?;
         if let Some(folder) = &options.output.folder {
             own.copy_logs_to(folder);
         }
@@ -58,6 +62,13 @@ impl Servers {
                 Ok(builder)
             }
         }
+    }
+
+    /// The way to own servers that faults need.
+    pub(crate) fn detour(&self, faults: &Timeline) -> Result<Detour, LocalClusterError> {
+        let Self::Own(own) = self else { return Ok(Detour::default()) };
+        Detour::new(faults, own)
+            .map_err(|source| LocalClusterError::System { doing: "start the proxy".to_owned(), source })
     }
 
     /// As [`builder`](Self::builder), with the way to own servers that faults need.

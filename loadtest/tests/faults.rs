@@ -171,6 +171,120 @@ fn a_server_that_goes_away_in_order_costs_nothing_but_duplicates() {
 }
 
 #[test]
+fn servers_that_are_parted_delay_what_is_between_them_and_their_cluster_alone() {
+    let (report, progress) = report_of(&[
+        "run",
+        "--rate",
+        "500",
+        "--warmup",
+        "500ms",
+        "--duration",
+        "3s",
+        "--topics",
+        "60",
+        "--clusters",
+        "2",
+        "--nodes",
+        "2",
+        "--fault",
+        "500ms partition c1/1|c1/2 500ms",
+        "--json",
+        "-",
+    ]);
+    let fault = &report["faults"][0];
+    assert_eq!(fault["name"], "partition c1/1|c1/2 500ms", "{progress}");
+    let lasted = fault["ended_at_s"].as_f64().zip(fault["struck_at_s"].as_f64());
+    assert!(lasted.is_some_and(|(ended, struck)| ended - struck >= 0.49), "{progress}");
+    assert_eq!((&fault["lost"], &fault["detected_ms"]), (&0.into(), &Value::Null), "{progress}");
+    let other = &fault["clusters"][0];
+    assert_eq!((&other["name"], &other["lost"], &other["disconnects"]), (&"c2".into(), &0.into(), &0.into()));
+    let reasons = report["verdict"]["reasons"].to_string();
+    assert!(!reasons.contains("beyond") && !reasons.contains("unexpected"), "{progress}");
+}
+
+#[test]
+fn nodes_that_are_parted_find_each_other_gone_and_agree_again_afterwards() {
+    let (report, progress) = report_of(&[
+        "run",
+        "registry",
+        "--rate",
+        "100",
+        "--warmup",
+        "0s",
+        "--duration",
+        "500ms",
+        "--registry-nodes",
+        "3",
+        "--entries",
+        "5",
+        "--fault",
+        "100ms partition n1|n2 5s",
+        "--json",
+        "-",
+    ]);
+    let fault = &report["faults"][0];
+    assert_eq!(fault["fault"], "partition n1|n2 5s", "{progress}");
+    // n3 is in the process of n1.
+    assert_eq!(fault["nodes"], serde_json::json!(["n1", "n2", "n3"]), "{progress}");
+    for times in ["detect_us", "back_us"] {
+        let times = fault[times].as_array().expect("a time for each node");
+        assert!(times.len() == 3 && times.iter().all(Value::is_number), "{fault}: {progress}");
+    }
+    let state = &report["state"];
+    assert_eq!(
+        (&state["agreed_after_the_faults"], &state["false_alarms"]),
+        (&true.into(), &0.into()),
+        "{progress}"
+    );
+    assert!(progress.contains("partition n1|n2 5s: gone everywhere after"), "{progress}");
+}
+
+#[test]
+fn what_a_fault_costs_the_shards_of_several_processes_is_told_as_one() {
+    let (report, progress) = report_of(&[
+        "run",
+        "--rate",
+        "600",
+        "--warmup",
+        "500ms",
+        "--duration",
+        "5s",
+        "--topics",
+        "60",
+        "--clusters",
+        "2",
+        "--processes",
+        "2",
+        "--shards",
+        "1",
+        "--fault",
+        "500ms kill c1/1",
+        "--fault",
+        "800ms restart c1/1",
+        "--json",
+        "-",
+    ]);
+    let faults = report["faults"].as_array().expect("a list of faults");
+    let names: Vec<&str> = faults.iter().filter_map(|fault| fault["name"].as_str()).collect();
+    assert_eq!(names, ["kill c1/1", "restart c1/1"], "{progress}");
+    assert!(faults[0]["detected_ms"].as_f64() > Some(0.0), "{progress}");
+    let count = |value: &Value| value.as_u64().unwrap_or_else(|| panic!("{value} is no count"));
+    let lost: u64 = faults.iter().map(|fault| count(&fault["lost"])).sum();
+    assert_eq!(
+        lost,
+        count(&report["counts"]["lost"]) + count(&report["warmup_counts"]["lost"]),
+        "{progress}"
+    );
+    for fault in faults {
+        let other = &fault["clusters"][0];
+        assert_eq!((&other["lost"], &other["disconnects"]), (&0.into(), &0.into()), "{progress}");
+    }
+    let reasons = report["verdict"]["reasons"].to_string();
+    assert!(!reasons.contains("beyond") && !reasons.contains("unexpected"), "{progress}");
+    assert_eq!(report["connections"]["disconnects"], 2, "each process has a link: {progress}");
+}
+
+#[test]
 fn a_closed_loop_beside_the_open_one_hides_the_stall_that_this_shows() {
     let (report, progress) = report_of(&[
         "run",
@@ -211,6 +325,7 @@ fn a_fault_that_cannot_be_is_told_what_to_write() {
         ("3s kill c9/1", "there are c1/1 to c3/1"),
         ("kill c2/1", "'3s kill c2/1'"),
         ("11s kill c2/1", "after the end of the measured phase"),
+        ("9s partition n1|n2 2s", "--nodes 2"),
     ] {
         let output = croupier(&["run", "--fault", fault]);
         assert_eq!(output.status.code(), Some(2), "{output:?}");

@@ -16,6 +16,18 @@ pub(crate) enum FaultError {
     NoSuchServer { given: String, clusters: usize, nodes: usize },
     #[error("{fault} needs clusters of one server: with {nodes} the clients learn of ways around it")]
     OnTheWay { fault: String, nodes: usize },
+    #[error(
+        "{fault} needs clusters of two servers joined by routes (--nodes 2): with one there is nothing to part, \
+         and more tell each other of ways around it"
+    )]
+    Routes { fault: String },
+    #[error("there is nothing between {server} and itself, nor between servers of two clusters")]
+    NotApart { server: String },
+    #[error(
+        "a partition is between nodes of run registry ('9s partition n1|n2 2s'), or between the servers of a cluster \
+         of two ('9s partition c1/1|c1/2 2s', with --nodes 2)"
+    )]
+    PartitionElsewhere,
     #[error("strikes at {at:?}, after the end of the measured phase of {duration:?}")]
     AfterEnd { at: Duration, duration: Duration },
     #[error("at {at:?} {server} is dead already, by an earlier fault")]

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use croupier::testing::{LocalCluster, LocalClusterError};
 
 use super::detour::Detour;
+use super::routes::Routes;
 use super::timeline::{Deed, Part, Step, Timeline};
 use super::{ServerFault, ServerId};
 use crate::clock::{monotonic_nanos, nanos};
@@ -17,6 +18,7 @@ use crate::proxy::Passage;
 pub(crate) struct Injector {
     timeline: Timeline,
     detour: Detour,
+    routes: Routes,
     next: usize,
     /// By fault; none until it has struck.
     strikes: Vec<Option<Strike>>,
@@ -36,10 +38,10 @@ pub(crate) struct Strike {
 }
 
 impl Injector {
-    /// Of faults whose servers are reached by `detour`.
-    pub(crate) fn new(timeline: Timeline, detour: Detour) -> Self {
+    /// Of faults whose servers are reached by `detour`, and reach each other by `routes`.
+    pub(crate) fn new(timeline: Timeline, detour: Detour, routes: Routes) -> Self {
         let strikes = vec![None; timeline.faults().len()];
-        Self { timeline, detour, next: 0, strikes, down: Vec::new(), ended: Duration::ZERO }
+        Self { timeline, detour, routes, next: 0, strikes, down: Vec::new(), ended: Duration::ZERO }
     }
 
     /// How long until something is to be done, in a measured phase that began at `measured_from`.
@@ -78,6 +80,9 @@ impl Injector {
                 Deed::Continue => drop(servers.resume(step.server.cluster, step.server.node)),
                 // A proxy that has ended lets nothing pass any more.
                 Deed::Pass(Passage::Open) => drop(self.detour.pass(step.server, Passage::Open)),
+                Deed::PassRoute(other, Passage::Open) => {
+                    drop(self.pass_route(step.server, other, Passage::Open));
+                }
                 _ => {}
             }
         }
@@ -118,6 +123,9 @@ impl Injector {
             Deed::LameDuck => servers.lame_duck(cluster, node)?,
             Deed::Pass(passage) => self.detour.pass(step.server, passage).map_err(of_proxy)?,
             Deed::Break(how) => self.detour.end(step.server, how).map_err(of_proxy)?,
+            Deed::PassRoute(other, passage) => {
+                self.pass_route(step.server, other, passage).map_err(of_proxy)?;
+            }
         }
         let done_nanos = monotonic_nanos();
         let strike = &mut self.strikes[step.fault];
@@ -133,6 +141,10 @@ impl Injector {
             }
         }
         Ok(())
+    }
+
+    fn pass_route(&self, server: ServerId, other: usize, passage: Passage) -> io::Result<()> {
+        self.routes.pass(server.cluster, [server.node, other], passage)
     }
 
     fn kill(&mut self, servers: &mut LocalCluster, server: ServerId) -> Result<(), LocalClusterError> {

@@ -15,8 +15,19 @@ pub(crate) struct Journal(Arc<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     clusters: Vec<ClusterName>,
+    /// Where the shards of this process begin among those of all.
+    first_shard: usize,
     entries: Mutex<Vec<Entry>>,
     dropped: AtomicU64,
+}
+
+/// What a journal holds, in a form that processes can tell each other.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Pages {
+    /// By time.
+    pub(crate) entries: Vec<Entry>,
+    /// How many more there were than a journal holds.
+    pub(crate) dropped: u64,
 }
 
 /// Something that happened to the link of one shard to one cluster.
@@ -25,6 +36,7 @@ pub(crate) struct Entry {
     /// On the machine's monotonic clock.
     pub(crate) at_nanos: u64,
     pub(crate) cluster: usize,
+    /// Of those of all processes.
     pub(crate) shard: usize,
     pub(crate) what: Happened,
 }
@@ -47,10 +59,19 @@ pub(crate) enum Happened {
 /// A link that comes and goes as often as it may fills this in an hour.
 const ENTRIES_MAX: usize = 65_536;
 
+impl Pages {
+    /// Adds those of another process.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.entries.extend(other.entries);
+        self.entries.sort_by_key(|entry| entry.at_nanos);
+        self.dropped += other.dropped;
+    }
+}
+
 impl Journal {
-    /// Of a run over these clusters.
-    pub(crate) fn new(clusters: &[ClusterName]) -> Self {
-        Self(Arc::new(Inner { clusters: clusters.to_vec(), ..Inner::default() }))
+    /// Of a run over these clusters, in a process whose shards begin at `first_shard` among those of all.
+    pub(crate) fn new(clusters: &[ClusterName], first_shard: usize) -> Self {
+        Self(Arc::new(Inner { clusters: clusters.to_vec(), first_shard, ..Inner::default() }))
     }
 
     /// Has the node write into it.
@@ -59,11 +80,11 @@ impl Journal {
         builder.on_event(move |event| journal.note(event, monotonic_nanos()))
     }
 
-    /// All so far, by time, and how many more there were than it holds.
-    pub(crate) fn entries(&self) -> (Vec<Entry>, u64) {
+    /// All so far.
+    pub(crate) fn pages(&self) -> Pages {
         let mut entries = self.0.entries.lock().unwrap_or_else(PoisonError::into_inner).clone();
         entries.sort_by_key(|entry| entry.at_nanos);
-        (entries, self.0.dropped.load(Ordering::Relaxed))
+        Pages { entries, dropped: self.0.dropped.load(Ordering::Relaxed) }
     }
 
     fn note(&self, event: &Event, at_nanos: u64) {
@@ -80,7 +101,7 @@ impl Journal {
         let Some(cluster) = self.0.clusters.iter().position(|known| known == cluster) else { return };
         let mut entries = self.0.entries.lock().unwrap_or_else(PoisonError::into_inner);
         if entries.len() < ENTRIES_MAX {
-            entries.push(Entry { at_nanos, cluster, shard, what });
+            entries.push(Entry { at_nanos, cluster, shard: self.0.first_shard + shard, what });
         } else {
             self.0.dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -97,24 +118,28 @@ mod tests {
 
     #[test]
     fn what_happens_to_the_links_of_the_run_is_noted_by_time() {
-        let journal = Journal::new(&["c1", "c2"].map(ClusterName::from));
+        let journal = Journal::new(&["c1", "c2"].map(ClusterName::from), 4);
         journal.note(&back("c2", 1), 20);
         journal.note(&Event::Draining, 15);
         journal.note(&back("c9", 1), 16);
         journal.note(&Event::LameDuck { cluster: "c1".into(), shard: 0, server: String::new() }, 10);
-        let (entries, dropped) = journal.entries();
+        let mut pages = journal.pages();
         let entry = |at_nanos, cluster, shard, what| Entry { at_nanos, cluster, shard, what };
-        assert_eq!(entries, [entry(10, 0, 0, Happened::LameDuck), entry(20, 1, 1, Happened::Back)]);
-        assert_eq!(dropped, 0);
+        assert_eq!(pages.entries, [entry(10, 0, 4, Happened::LameDuck), entry(20, 1, 5, Happened::Back)]);
+        assert_eq!(pages.dropped, 0);
+        let other = Pages { entries: vec![entry(15, 0, 0, Happened::Back)], dropped: 3 };
+        pages.add(other);
+        let times: Vec<u64> = pages.entries.iter().map(|entry| entry.at_nanos).collect();
+        assert_eq!((times, pages.dropped), (vec![10, 15, 20], 3));
     }
 
     #[test]
     fn what_does_not_fit_is_counted() {
-        let journal = Journal::new(&["c1".into()]);
+        let journal = Journal::new(&["c1".into()], 0);
         for at in 0..ENTRIES_MAX as u64 + 3 {
             journal.note(&back("c1", 0), at);
         }
-        let (entries, dropped) = journal.entries();
-        assert_eq!((entries.len(), dropped), (ENTRIES_MAX, 3));
+        let pages = journal.pages();
+        assert_eq!((pages.entries.len(), pages.dropped), (ENTRIES_MAX, 3));
     }
 }

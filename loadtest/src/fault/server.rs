@@ -44,6 +44,12 @@ pub(crate) enum ServerAct {
     Reset,
     /// Nothing passes between the clients and it for this time, and nobody is told.
     HalfOpen(Duration),
+    /// Nothing passes between it and another server of its cluster for a `length`, and nobody is told.
+    Partition {
+        /// As in [`ServerId::node`].
+        other: usize,
+        length: Duration,
+    },
 }
 
 /// Later than this nobody waits for.
@@ -55,8 +61,9 @@ const LENGTHS: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..=D
 /// The longest detour of a byte.
 const DELAYS: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(10);
 
-const ACTS: [&str; 8] = ["kill", "restart", "pause", "lame-duck", "delay", "cut", "reset", "half-open"];
-const KNOWN: &str = "kill, restart, pause, lame-duck, delay, cut, reset, half-open";
+const ACTS: [&str; 9] =
+    ["kill", "restart", "pause", "lame-duck", "delay", "cut", "reset", "half-open", "partition"];
+const KNOWN: &str = "kill, restart, pause, lame-duck, delay, cut, reset, half-open, partition";
 
 impl ServerFault {
     /// Reads a time, what happens then, to which server, and for how long, as [`form`] has it; there are
@@ -81,6 +88,12 @@ impl ServerFault {
                 let by = parse_duration(by, DELAYS)?;
                 (ServerAct::Delay { by, length: parse_duration(length, LENGTHS)? }, server)
             }
+            ["partition", pair, length] => {
+                let (server, other) = parse_pair(pair, clusters, nodes)?;
+                let act =
+                    ServerAct::Partition { other: other.node, length: parse_duration(length, LENGTHS)? };
+                return Ok(Self { at, act, server });
+            }
             [act, ..] => return Err(not_so(act).into()),
             [] => return Err(not_so("").into()),
         };
@@ -96,9 +109,27 @@ impl ServerFault {
     pub(crate) fn is_on_the_way(&self) -> bool {
         match self.act {
             ServerAct::Delay { .. } | ServerAct::Cut | ServerAct::Reset | ServerAct::HalfOpen(_) => true,
-            ServerAct::Kill | ServerAct::Restart | ServerAct::Pause(_) | ServerAct::LameDuck => false,
+            ServerAct::Kill
+            | ServerAct::Restart
+            | ServerAct::Pause(_)
+            | ServerAct::LameDuck
+            | ServerAct::Partition { .. } => false,
         }
     }
+}
+
+/// Two servers that have a way between them, and none around it.
+fn parse_pair(pair: &str, clusters: usize, nodes: usize) -> Result<(ServerId, ServerId), FaultError> {
+    if nodes != 2 {
+        return Err(FaultError::Routes { fault: format!("partition {pair}") });
+    }
+    let (one, other) = pair.split_once('|').ok_or_else(|| not_so("partition"))?;
+    let server = ServerId::parse(one, clusters, nodes)?;
+    let other = ServerId::parse(other, clusters, nodes)?;
+    if server.cluster != other.cluster || server.node == other.node {
+        return Err(FaultError::NotApart { server: server.to_string() });
+    }
+    Ok((server, other))
 }
 
 fn not_so(given: &str) -> FaultError {
@@ -119,6 +150,7 @@ fn form(act: &str) -> &'static str {
         "delay" => "3s delay c1/1 20ms 2s",
         "cut" => "3s cut c1/1",
         "reset" => "3s reset c1/1",
+        "partition" => "9s partition c1/1|c1/2 2s",
         _ => "3s half-open c1/1 2s",
     }
 }
@@ -156,6 +188,9 @@ impl fmt::Display for ServerFault {
             ServerAct::Cut => write!(f, "cut {server}"),
             ServerAct::Reset => write!(f, "reset {server}"),
             ServerAct::HalfOpen(length) => write!(f, "half-open {server} {length:?}"),
+            ServerAct::Partition { other, length } => {
+                write!(f, "partition {server}|{} {length:?}", ServerId { node: other, ..server })
+            }
         }
     }
 }
@@ -185,6 +220,29 @@ mod tests {
             let fault = ServerFault { at, act, server: C2 };
             assert_eq!(ServerFault::parse(&format!(" 3s  {text} "), 3, 1), Ok(fault), "{text}");
             assert_eq!(fault.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_partition_is_between_the_two_servers_of_a_cluster() {
+        let act = ServerAct::Partition { other: 0, length: Duration::from_secs(2) };
+        let server = ServerId { cluster: 2, node: 1 };
+        let fault = ServerFault { at: Duration::from_secs(9), act, server };
+        assert_eq!(ServerFault::parse("9s partition c3/2|c3/1 2s", 3, 2), Ok(fault));
+        assert_eq!(fault.to_string(), "partition c3/2|c3/1 2s");
+        for (text, nodes, answer) in [
+            ("9s partition c1/1|c1/2 2s", 1, "--nodes 2"),
+            ("9s partition c1/1|c1/2 2s", 3, "ways around it"),
+            ("9s partition n1|n2 2s", 1, "--nodes 2"),
+            ("9s partition n1|n2 2s", 2, "there is no server n1"),
+            ("9s partition c1/1 2s", 2, "'9s partition c1/1|c1/2 2s'"),
+            ("9s partition c1/1|c1/2", 2, "'9s partition c1/1|c1/2 2s'"),
+            ("9s partition c1/1|c2/2 2s", 2, "between c1/1 and itself, nor between servers of two"),
+            ("9s partition c1/2|c1/2 2s", 2, "between c1/2 and itself"),
+            ("9s partition c1/1|c1/2 0s", 2, "1ms"),
+        ] {
+            let error = ServerFault::parse(text, 3, nodes).expect_err(text).to_string();
+            assert!(error.contains(answer), "{text:?}: {error}");
         }
     }
 

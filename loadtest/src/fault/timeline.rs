@@ -36,6 +36,8 @@ pub(crate) enum Deed {
     LameDuck,
     Pass(Passage),
     Break(Break),
+    /// Between the server and this other one of its cluster.
+    PassRoute(usize, Passage),
 }
 
 /// Which part of its fault a step is.
@@ -51,7 +53,7 @@ pub(crate) enum Part {
 enum State {
     Running,
     Dead,
-    /// Standing still, or behind a way on which nothing is as it was.
+    /// Standing still, or behind a way, or beside one to its neighbour, on which nothing is as it was.
     Paused {
         until: Duration,
     },
@@ -77,12 +79,22 @@ impl Timeline {
             if at >= duration {
                 return Err((*fault, FaultError::AfterEnd { at, duration }));
             }
-            let known = states.iter().position(|(known, _)| *known == server).unwrap_or_else(|| {
-                states.push((server, State::Running));
-                states.len() - 1
-            });
-            let (deed, state) = states[known].1.after(fault).map_err(|error| (*fault, error))?;
-            states[known].1 = state;
+            let mut after = |fault: &ServerFault| {
+                let known = states.iter().position(|(known, _)| *known == fault.server);
+                let known = known.unwrap_or_else(|| {
+                    states.push((fault.server, State::Running));
+                    states.len() - 1
+                });
+                let (deed, state) = states[known].1.after(fault)?;
+                states[known].1 = state;
+                Ok(deed)
+            };
+            let deed = after(fault).map_err(|error| (*fault, error))?;
+            if let ServerAct::Partition { other, .. } = act {
+                // The other one must be there as well.
+                let beyond = ServerFault { server: ServerId { node: other, ..server }, ..*fault };
+                after(&beyond).map_err(|error| (*fault, error))?;
+            }
             let step = |at, deed, part| Step { at, server, deed, fault: number, part };
             match act {
                 ServerAct::Pause(length) => {
@@ -92,6 +104,10 @@ impl Timeline {
                 ServerAct::HalfOpen(length) | ServerAct::Delay { length, .. } => {
                     steps.push(step(at, deed, Part::Begin));
                     steps.push(step(at + length, Deed::Pass(Passage::Open), Part::End));
+                }
+                ServerAct::Partition { other, length } => {
+                    steps.push(step(at, deed, Part::Begin));
+                    steps.push(step(at + length, Deed::PassRoute(other, Passage::Open), Part::End));
                 }
                 ServerAct::Kill
                 | ServerAct::Restart
@@ -144,6 +160,9 @@ impl State {
             (Self::Running, ServerAct::Delay { by, length }) => {
                 Ok((Deed::Pass(Passage::Late(by)), Self::Paused { until: at + length }))
             }
+            (Self::Running, ServerAct::Partition { other, length }) => {
+                Ok((Deed::PassRoute(other, Passage::Held), Self::Paused { until: at + length }))
+            }
             (Self::Running, ServerAct::Cut) => Ok((Deed::Break(Break::Cut), Self::Running)),
             (Self::Running, ServerAct::Reset) => Ok((Deed::Break(Break::Reset), Self::Running)),
             (Self::Running, ServerAct::LameDuck) => Ok((Deed::LameDuck, Self::Leaving)),
@@ -179,6 +198,26 @@ mod tests {
                 (5_000, Deed::Start, 2, Part::All),
             ]
         );
+    }
+
+    #[test]
+    fn a_partition_is_of_both_servers_until_it_is_over() {
+        assert_eq!(
+            deeds(&["1s partition c1/2|c1/1 1s", "2s kill c1/1"]),
+            [
+                (1_000, Deed::PassRoute(0, Passage::Held), 0, Part::Begin),
+                (2_000, Deed::PassRoute(0, Passage::Open), 0, Part::End),
+                (2_000, Deed::Kill, 1, Part::All),
+            ]
+        );
+        for (texts, answer) in [
+            (["1s partition c1/2|c1/1 1s", "1500ms kill c1/1"], "fault of c1/1 is not over"),
+            (["1s kill c1/1", "2s partition c1/2|c1/1 1s"], "c1/1 is dead"),
+            (["1s pause c1/2 2s", "2s partition c1/2|c1/1 1s"], "fault of c1/2 is not over"),
+        ] {
+            let error = timeline(&texts).expect_err("impossible").to_string();
+            assert!(error.contains(answer), "{texts:?}: {error}");
+        }
     }
 
     #[test]

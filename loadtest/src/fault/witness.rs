@@ -2,7 +2,7 @@
 
 use super::account::{Account, Scene};
 use super::injector::{Injector, Strike};
-use super::journal::{Entry, Journal};
+use super::journal::Pages;
 use super::ledger::Ledger;
 use super::timeline::Timeline;
 
@@ -11,22 +11,19 @@ use super::timeline::Timeline;
 pub(crate) struct Witness {
     timeline: Timeline,
     strikes: Vec<Option<Strike>>,
-    entries: Vec<Entry>,
-    /// Entries that the journal had no place for.
-    dropped: u64,
+    pages: Pages,
     /// The start of the run on the monotonic clock.
     start_nanos: u64,
 }
 
 impl Witness {
-    /// Takes down what has happened so far, in a run that began at the monotonic time `start_nanos`.
-    pub(crate) fn new(injector: &Injector, journal: &Journal, start_nanos: u64) -> Self {
-        let (entries, dropped) = journal.entries();
+    /// Takes down what has happened so far, in a run that began at the monotonic time `start_nanos`; `pages` are those
+    /// of the journals of all processes.
+    pub(crate) fn new(injector: &Injector, pages: Pages, start_nanos: u64) -> Self {
         Self {
             timeline: injector.timeline().clone(),
             strikes: injector.strikes().to_vec(),
-            entries,
-            dropped,
+            pages,
             start_nanos,
         }
     }
@@ -43,18 +40,17 @@ impl Witness {
             clusters,
             faults: self.timeline.faults(),
             strikes: &self.strikes,
-            entries: &self.entries,
+            entries: &self.pages.entries,
             ledger,
             start_nanos: self.start_nanos,
             measured_from_nanos,
             end_nanos,
         };
         let mut account = scene.account();
-        if self.dropped > 0 {
-            let told = self.entries.len();
-            account
-                .reasons
-                .push(format!("only {told} events of the links are known, and {} are not", self.dropped));
+        let Pages { entries, dropped } = &self.pages;
+        if *dropped > 0 {
+            let told = entries.len();
+            account.reasons.push(format!("only {told} events of the links are known, and {dropped} are not"));
         }
         account
     }

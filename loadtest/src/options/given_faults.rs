@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{AtFault, QuantityError};
-use crate::fault::{Fault, ServerFault, Timeline};
+use crate::fault::{Fault, NodeFault, ServerFault, Timeline};
 
 /// What `--fault` was given.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -32,16 +32,27 @@ impl GivenFaults {
         self.texts.is_empty()
     }
 
-    /// In the order of their times; none when nothing was given.
+    /// Of processes, in the order of their times; none when nothing was given.
     pub(super) fn read(&self, letter: char, nodes: usize) -> Result<Option<Vec<Fault>>, AtFault> {
+        self.read_with(|text| Fault::parse(text, letter, nodes), |fault| fault.at)
+    }
+
+    /// Of the nodes of a registry, in the order of their times; none when nothing was given.
+    pub(super) fn read_nodes(&self, nodes: usize) -> Result<Option<Vec<NodeFault>>, AtFault> {
+        self.read_with(|text| NodeFault::parse(text, nodes), NodeFault::at)
+    }
+
+    fn read_with<F>(
+        &self,
+        parse: impl Fn(&str) -> Result<F, QuantityError>,
+        at: impl Fn(&F) -> Duration,
+    ) -> Result<Option<Vec<F>>, AtFault> {
         if self.texts.is_empty() {
             return Ok(self.are_none.then(Vec::new));
         }
-        let read = |text: &String| {
-            Fault::parse(text, letter, nodes).map_err(|error| ("--fault", text.clone(), error))
-        };
+        let read = |text: &String| parse(text).map_err(|error| ("--fault", text.clone(), error));
         let mut faults = self.texts.iter().map(read).collect::<Result<Vec<_>, _>>()?;
-        faults.sort_by_key(|fault| fault.at);
+        faults.sort_by_key(at);
         Ok(Some(faults))
     }
 

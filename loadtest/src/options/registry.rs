@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::fault::NodeFault;
 
 /// How a run of registry is to be.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,10 +19,13 @@ pub(crate) struct RegistryOptions {
     pub(crate) clusters: usize,
     pub(crate) shards: usize,
     /// After the measured phase, their times counted from there.
-    pub(crate) faults: Vec<Fault>,
+    pub(crate) faults: Vec<NodeFault>,
     pub(crate) output: OutputOptions,
     given_faults: GivenFaults,
 }
+
+/// Each pair of nodes has a connection, with two ends in the proxy, which has a thousand files like any process.
+const PARTITION_NODES_MAX: usize = 24;
 
 /// Long enough for every node to find the silent one down.
 const DEFAULT_FREEZE: Duration = Duration::from_secs(5);
@@ -43,8 +47,9 @@ watches all the others; then one process is killed and restarted, and one stands
         OptionRow::new("--shards", "COUNT", "shards of each node", "1"),
         OptionRow::new(
             "--fault",
-            "'TIME kill NODE', --fault 'TIME freeze NODE TIME', --fault none",
-            "to the process of a node, after the measured phase and from there on,\none after the other; may be repeated",
+            "'TIME kill NODE', 'TIME freeze NODE TIME', 'TIME partition n1|n2 TIME', none",
+            "to the process of a node, or between the processes of two; after the\n\
+             measured phase and from there on, one after the other; may be repeated",
             "1s kill nP, 1s freeze nP 5s",
         ),
     ];
@@ -108,18 +113,43 @@ impl Options for RegistryOptions {
             let reason = format!("more processes than the {} nodes", self.nodes);
             return Err(("--processes", self.processes.to_string(), QuantityError::NotTogether { reason }));
         }
-        self.faults = self.given_faults.read('n', self.nodes)?.unwrap_or_else(|| {
+        self.faults = self.given_faults.read_nodes(self.nodes)?.unwrap_or_else(|| {
             // The last process has the fewest nodes, and the last of them is its first's number.
             let at = Duration::from_secs(1);
             let node = self.processes;
             match self.processes {
                 1 => Vec::new(),
-                _ => [Act::Kill, Act::Freeze(DEFAULT_FREEZE)].map(|act| Fault { at, act, node }).into(),
+                _ => [Act::Kill, Act::Freeze(DEFAULT_FREEZE)]
+                    .map(|act| NodeFault::OfProcess(Fault { at, act, node }))
+                    .into(),
             }
         });
         if self.processes == 1 && !self.faults.is_empty() {
             let reason = "with one process nobody is left to see a fault".to_owned();
             return Err(("--processes", "1".to_owned(), QuantityError::NotTogether { reason }));
+        }
+        self.check_partitions()
+    }
+}
+
+impl RegistryOptions {
+    fn check_partitions(&self) -> Result<(), AtFault> {
+        let is_kill = |fault: &NodeFault| matches!(fault, NodeFault::OfProcess(Fault { act: Act::Kill, .. }));
+        for fault in &self.faults {
+            let NodeFault::Partition(partition) = fault else { continue };
+            let [one, other] = partition.nodes;
+            let reason = if (one - 1) % self.processes == (other - 1) % self.processes {
+                format!("n{one} and n{other} are in one process; with more --processes they are apart")
+            } else if self.faults.iter().any(is_kill) {
+                "in one run with a kill: the proxy between the nodes takes connections for the dead one, \
+                 which is found gone later than it would be"
+                    .to_owned()
+            } else if self.nodes > PARTITION_NODES_MAX {
+                format!("the way between more than {PARTITION_NODES_MAX} nodes is too much for the proxy")
+            } else {
+                continue;
+            };
+            return Err(("--fault", fault.name(), QuantityError::NotTogether { reason }));
         }
         Ok(())
     }
@@ -130,6 +160,7 @@ mod tests {
     use super::*;
     use crate::cli::tests::parse_line;
     use crate::cli::{self, Command};
+    use crate::fault::Partition;
     use std::ffi::OsString;
 
     #[test]
@@ -137,7 +168,7 @@ mod tests {
         let second = Duration::from_secs;
         let plain = registry("run registry");
         assert_eq!((plain.nodes, plain.processes, plain.entries), (3, 2, 1_000));
-        let of_last = |act| Fault { at: second(1), act, node: 2 };
+        let of_last = |act| NodeFault::OfProcess(Fault { at: second(1), act, node: 2 });
         assert_eq!(plain.faults, [of_last(Act::Kill), of_last(Act::Freeze(second(5)))]);
         let given = registry(
             "run registry --rate 2k --registry-nodes 5 --processes 4 --entries 10k --clusters 2 --shards 2 \
@@ -150,18 +181,38 @@ mod tests {
         assert_eq!(registry("run registry --processes 1").faults, []);
     }
 
+    fn with_faults(line: &str, faults: &[&str]) -> Result<Command, String> {
+        let words = line.split(' ').chain(faults.iter().flat_map(|fault| ["--fault", fault]));
+        cli::parse(words.map(OsString::from)).map_err(|error| error.to_string())
+    }
+
     #[test]
     fn faults_may_be_repeated_and_come_in_the_order_of_their_times() {
-        let words = ["run", "registry", "--fault", "6s freeze n3 5s", "--fault", "3s kill n2"];
-        let Ok(Command::RunRegistry(options)) = cli::parse(words.map(OsString::from)) else {
+        let given = ["6s freeze n3 5s", "3s freeze n2 1s", "4s partition n1|n2 2s"];
+        let Ok(Command::RunRegistry(options)) = with_faults("run registry", &given) else {
             panic!("refused")
         };
         let second = Duration::from_secs;
         let expected = [
-            Fault { at: second(3), act: Act::Kill, node: 2 },
-            Fault { at: second(6), act: Act::Freeze(second(5)), node: 3 },
+            NodeFault::OfProcess(Fault { at: second(3), act: Act::Freeze(second(1)), node: 2 }),
+            NodeFault::Partition(Partition { at: second(4), nodes: [1, 2], length: second(2) }),
+            NodeFault::OfProcess(Fault { at: second(6), act: Act::Freeze(second(5)), node: 3 }),
         ];
         assert_eq!(options.faults, expected);
+    }
+
+    #[test]
+    fn what_cannot_be_parted_is_told_why() {
+        let complaint = |line: &str, fault: &str| with_faults(line, &[fault]).expect_err(fault);
+        let fault = "1s partition n1|n3 1s";
+        assert!(complaint("run registry", fault).contains("n1 and n3 are in one process"));
+        assert!(with_faults("run registry --processes 3", &[fault]).is_ok());
+        let many = "run registry --registry-nodes 25 --processes 3";
+        assert!(complaint(many, fault).contains("more than 24 nodes"));
+        assert!(complaint("run registry --processes 1", "1s partition n1|n2 1s").contains("nobody is left"));
+        let both = with_faults("run registry", &["1s partition n1|n2 1s", "3s kill n2"]);
+        assert!(both.expect_err("refused").contains("found gone later"));
+        assert!(complaint("run calls", "1s partition w1|w2 1s").contains("run registry"));
     }
 
     fn registry(line: &str) -> RegistryOptions {

@@ -137,7 +137,8 @@ rate from two shards, checks every message and prints a verdict.";
             "'TIME WHAT SERVER', so long after the start of the measured phase; may be repeated",
             "to c2/1, the first server of cluster c2, one of: kill, restart, lame-duck,\n\
              pause (and a time), and on the way to it cut, reset, half-open (a time),\n\
-             delay (by a time, and for a time); as in '8s pause c1/1 500ms'",
+             delay (by a time, and for a time); as in '8s pause c1/1 500ms';\n\
+             with --nodes 2 between servers: '9s partition c1/1|c1/2 2s'",
             "none",
         ),
     ];
@@ -227,7 +228,6 @@ options of pubsub; these differ:";
         let is_closed = self.pace.is_closed() && self.pattern != Pattern::Reqrep;
         let reason = match self.processes {
             1 => return Ok(()),
-            _ if !self.faults.is_empty() => "what a fault costs is known where all shards are in one process",
             _ if self.beside.is_some() => "a closed loop beside is for a run in one process",
             _ if is_closed => "a publisher sees in its own process alone that its messages have arrived",
             _ => return Ok(()),
@@ -241,7 +241,8 @@ options of pubsub; these differ:";
         let reason = if self.given.has_servers {
             "these clusters run already: --clusters and --nodes are for own ones"
         } else if !self.given_faults.is_empty() {
-            "these clusters are not the run's own, so no fault can strike them"
+            "these clusters are not the run's own, so no fault strikes them, nor the way to them: cut, reset, half-open \
+             and delay, too, are for own servers, without --config"
         } else {
             return Ok(());
         };
@@ -530,7 +531,8 @@ mod tests {
         assert!(complaint("run --processes 2 --closed").contains("its own process"));
         assert!(options("run reqrep --processes 2 --closed").pace.is_closed());
         let words = ["run", "--processes", "2", "--fault", "1s kill c1/1"].map(Into::into);
-        assert!(crate::cli::parse(words).is_err());
+        let Ok(Command::Run(given)) = crate::cli::parse(words) else { panic!("refused") };
+        assert_eq!((given.processes, given.faults.faults().len()), (2, 1));
     }
 
     #[test]

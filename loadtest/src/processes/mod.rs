@@ -13,6 +13,7 @@ use crate::console::Console;
 use crate::control::Totals;
 use crate::cpu::CpuTimes;
 use crate::crew::Crew;
+use crate::fault::{Injector, Pages, Routes, Witness};
 use crate::findings::Findings;
 use crate::interrupt::{Interrupt, Interruption};
 use crate::options::RunOptions;
@@ -36,20 +37,24 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 pub(crate) fn run(options: &RunOptions, console: Console, interrupt: &Interrupt) -> Result<Report, RunError> {
     let mut surroundings = Surroundings::before_run();
     announce(options, console);
-    let mut servers = Servers::start(options, console)?;
+    let routes = Routes::new(&options.faults)?;
+    let mut servers = Servers::start(options, &routes, console)?;
     surroundings.nats_server = servers.version();
     let plan = Plan::of(options);
     let assignment = plan.assignment(servers::clusters(&mut servers.builder()?), 0);
-    let home = Home::of(&mut servers);
-    let pids = servers.own().map(servers::pids).transpose()?.unwrap_or_default();
+    let detour = servers.detour(&options.faults)?;
+    let home = Home::of(&servers, &detour);
 
     let mut course = Course {
         crew: Crew::start(WorkerOf::Load, options.processes, interrupt)?,
         console,
         assignment: &assignment,
         all: (0..options.processes).collect(),
-        pids,
+        nodes: options.nodes,
+        servers: &mut servers,
+        injector: Injector::new(options.faults.clone(), detour, routes),
         start_nanos: 0,
+        measured_from: None,
         interrupted: None,
         shown: (0, Totals::default()),
     };
@@ -66,8 +71,9 @@ pub(crate) fn run(options: &RunOptions, console: Console, interrupt: &Interrupt)
     ));
     let has_routes = options.nodes > 1 || options.config.is_some();
     let cpu = course.send(if has_routes { ROUTES_DELAY } else { START_DELAY })?;
-    let outcomes = course.hand_in()?;
+    let (outcomes, pages) = course.hand_in()?;
     let interrupted = course.interrupted;
+    let witness = assignment.has_faults.then(|| Witness::new(&course.injector, pages, course.start_nanos));
     surroundings.pressure_after_percent = surroundings::pressure_percent();
     let findings = Findings {
         options,
@@ -75,7 +81,7 @@ pub(crate) fn run(options: &RunOptions, console: Console, interrupt: &Interrupt)
         outcomes,
         cpu,
         surroundings,
-        witness: None,
+        witness,
         interrupted,
         beside: None,
     };
@@ -89,13 +95,25 @@ struct Course<'a> {
     assignment: &'a Assignment,
     /// The processes.
     all: Vec<usize>,
-    /// Of the servers.
-    pids: Vec<u32>,
+    /// Servers of each cluster.
+    nodes: usize,
+    servers: &'a mut Servers,
+    injector: Injector,
     /// On the machine's monotonic clock.
     start_nanos: u64,
+    /// Where the faults' times count from, once it is known.
+    measured_from: Option<Instant>,
     interrupted: Option<Interruption>,
     /// The second of the last progress line, and what it showed.
     shown: (u64, Totals),
+}
+
+/// What all processes together have done.
+struct Seen {
+    totals: Totals,
+    have_all_sent: bool,
+    /// Whether some shard has lost a link that may come back.
+    awaits_link: bool,
 }
 
 impl Course<'_> {
@@ -108,76 +126,122 @@ impl Course<'_> {
         self.crew.begin();
         let schedule = &self.assignment.schedule;
         let measured_from = start + Duration::from_nanos(schedule.measured_from_nanos());
+        self.measured_from = Some(measured_from);
         let give_up = start + Duration::from_nanos(schedule.end_nanos()) + OVERRUN_MAX + SEND_GRACE;
         while Instant::now() < measured_from && self.interrupted.is_none() {
             self.pause((measured_from - Instant::now()).min(LOOK_EVERY))?;
             self.look()?;
         }
-        let before = self.crew.cpu(&self.pids);
-        while !self.look()?.1 {
+        let before = self.cpu()?;
+        while !self.look()?.have_all_sent {
             if Instant::now() >= give_up {
                 return Err(RunError::Silent { what: "send", waited: OVERRUN_MAX + SEND_GRACE });
             }
             self.pause(LOOK_EVERY)?;
         }
         self.await_arrival()?;
-        let cpu = self.crew.cpu(&self.pids).since(&before);
+        let cpu = self.cpu()?.since(&before);
         self.pause(LINGER)?;
+        self.relent();
         Ok(cpu)
+    }
+
+    /// Processor time so far, of servers that were killed too.
+    fn cpu(&mut self) -> Result<CpuTimes, RunError> {
+        let pids = self.servers.own().map(servers::pids).transpose()?.unwrap_or_default();
+        let running = self.crew.cpu(&pids);
+        Ok(CpuTimes { servers: running.servers + self.injector.ended_servers(), ..running })
     }
 
     fn await_arrival(&mut self) -> Result<(), RunError> {
         let began = Instant::now();
         let (mut delivered, mut changed) = (0, began);
         loop {
-            let (totals, _) = self.look()?;
+            let Seen { totals, awaits_link, .. } = self.look()?;
             let now = Instant::now();
             if totals.delivered != delivered {
                 (delivered, changed) = (totals.delivered, now);
             }
-            let is_quiet = now - changed >= QUIET_MAX || now - began >= ARRIVAL_MAX;
-            if delivered >= totals.sent || is_quiet {
+            // What waits for a link arrives when the link is back.
+            let is_quiet = now - changed >= QUIET_MAX && !awaits_link;
+            if delivered >= totals.sent || is_quiet || now - began >= ARRIVAL_MAX {
                 return Ok(());
             }
             self.pause(LOOK_EVERY)?;
         }
     }
 
-    /// The counters of all processes, and whether all have sent their parts.
-    fn look(&mut self) -> Result<(Totals, bool), RunError> {
+    /// Heeds a signal, and asks all processes how far they are.
+    fn look(&mut self) -> Result<Seen, RunError> {
         if let Some(signal) = self.crew.interrupted() {
             let at_nanos = monotonic_nanos().saturating_sub(self.start_nanos);
             self.interrupted = Some(Interruption { signal, at_nanos });
             self.crew.collect();
             self.crew.ask_all(&self.all, &Order::Stop)?;
+            self.relent();
             self.console.line(format_args!("interrupted after {:.1} s; collecting", at_nanos as f64 / 1e9));
         }
-        let (mut sum, mut have_all_sent) = (Totals::default(), true);
+        let mut seen = Seen { totals: Totals::default(), have_all_sent: true, awaits_link: false };
         for (process, news) in self.crew.ask_all(&self.all, &Order::Look)?.into_iter().enumerate() {
-            let News::Totals { totals, has_sent_all } = news else {
+            let News::Totals { totals, has_sent_all, cut_off } = news else {
                 return Err(RunError::Process { process, reason: "an answer to another order".to_owned() });
             };
-            sum.add(totals);
-            have_all_sent &= has_sent_all;
+            seen.totals.add(totals);
+            seen.have_all_sent &= has_sent_all;
+            let may_return = |cluster: &usize| !self.injector.is_down(*cluster, self.nodes);
+            seen.awaits_link |= self.interrupted.is_none() && cut_off.iter().any(may_return);
         }
-        self.show_progress(sum);
-        Ok((sum, have_all_sent))
+        self.show_progress(seen.totals);
+        Ok(seen)
     }
 
-    fn hand_in(&mut self) -> Result<Vec<Outcome>, RunError> {
+    /// Does to the servers what is due, of which all processes are told before.
+    fn strike(&mut self) -> Result<(), RunError> {
+        let (Some(from), Some(servers)) = (self.measured_from, self.servers.own()) else { return Ok(()) };
+        let (crew, all, console) = (&mut self.crew, &self.all, self.console);
+        let mut told = Ok(Vec::new());
+        self.injector.strike(servers, from, |fault| {
+            if told.is_ok() {
+                told = crew.ask_all(all, &Order::Strike { cluster: fault.server.cluster });
+            }
+            console.line(format_args!("fault       {:.3} s  {fault}", from.elapsed().as_secs_f64()));
+        })?;
+        told.map(drop)
+    }
+
+    /// Ends what faults still do to the servers.
+    fn relent(&mut self) {
+        if let Some(servers) = self.servers.own() {
+            self.injector.relent(servers);
+        }
+    }
+
+    /// What the shards of all processes recorded, and what their links told.
+    fn hand_in(&mut self) -> Result<(Vec<Outcome>, Pages), RunError> {
         self.crew.collect();
-        let mut outcomes = Vec::new();
+        let (mut outcomes, mut all_pages) = (Vec::new(), Pages::default());
         for (process, news) in self.crew.ask_all(&self.all, &Order::End)?.into_iter().enumerate() {
-            let News::Outcomes(of_process) = news else {
+            let News::HandedIn { outcomes: of_process, pages } = news else {
                 return Err(RunError::Process { process, reason: "an answer to another order".to_owned() });
             };
             outcomes.extend(of_process);
+            all_pages.add(pages);
         }
-        Ok(outcomes)
+        Ok((outcomes, all_pages))
     }
 
+    /// Waits for so long, or until a signal, and does what is due meanwhile.
     fn pause(&mut self, pause: Duration) -> Result<(), RunError> {
-        self.crew.wait_until(Instant::now() + pause)
+        let until = Instant::now() + pause;
+        loop {
+            self.strike()?;
+            let now = Instant::now();
+            if now >= until || self.crew.interrupted().is_some() {
+                return Ok(());
+            }
+            let due = self.measured_from.map_or(Duration::MAX, |from| self.injector.until_next(from));
+            self.crew.wait_until(now + due.min(until - now))?;
+        }
     }
 
     fn show_progress(&mut self, totals: Totals) {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::control::Totals;
 use crate::crew::Reply;
+use crate::fault::{Detour, Pages};
 use crate::plan::Plan;
 use crate::servers::Servers;
 use crate::worker::Outcome;
@@ -19,6 +20,8 @@ pub(crate) enum Order {
     Go { start_nanos: u64 },
     /// Tell the counters.
     Look,
+    /// A fault strikes this cluster.
+    Strike { cluster: usize },
     /// Send nothing more.
     Stop,
     /// Hand in what was recorded, and end the node.
@@ -51,16 +54,23 @@ pub(crate) enum News {
     Totals {
         totals: Totals,
         has_sent_all: bool,
+        /// Clusters to which some shard has no connection; told in a run with faults.
+        cut_off: Vec<usize>,
     },
-    /// Of each shard.
-    Outcomes(Vec<Outcome>),
+    HandedIn {
+        /// Of each shard.
+        outcomes: Vec<Outcome>,
+        /// What the links told, in a run with faults.
+        pages: Pages,
+    },
     Failed(String),
 }
 
 impl Home {
-    pub(crate) fn of(servers: &mut Servers) -> Self {
+    /// Of servers to which this way leads.
+    pub(crate) fn of(servers: &Servers, detour: &Detour) -> Self {
         match servers {
-            Servers::Own(own) => Self::Own((0..own.clusters()).map(|index| own.servers(index)).collect()),
+            Servers::Own(own) => Self::Own(detour.urls(own)),
             Servers::Existing(path) => Self::Config(path.clone()),
         }
     }

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use croupier::{Builder, Node};
+use croupier::{Builder, ClusterName, Node};
 
 use super::protocol::{Home, News, Order, Setup};
 use crate::clock::monotonic_nanos;
 use crate::control::Control;
+use crate::fault::{Journal, Pages};
 use crate::fleet::{orders, say};
 use crate::scenario::{HAND_IN_MAX, HandedIn, SETUP_MAX, start_node, stop};
 use crate::servers::{self, Servers};
@@ -31,6 +32,9 @@ struct Worker {
     control: Arc<Control>,
     handed_in: Receiver<HandedIn>,
     shards: usize,
+    clusters: Vec<ClusterName>,
+    /// In a run with faults.
+    journal: Option<Journal>,
 }
 
 /// Between two looks at whether the shards are ready.
@@ -51,14 +55,18 @@ fn carry_out(worker: &mut Option<Worker>, order: Order) -> Result<News, String> 
         (Order::Look, Some(worker)) => {
             worker.check()?;
             let (totals, has_sent_all) = (worker.control.totals(), worker.control.all_sent());
-            Ok(News::Totals { totals, has_sent_all })
+            Ok(News::Totals { totals, has_sent_all, cut_off: worker.cut_off() })
+        }
+        (Order::Strike { cluster }, Some(worker)) => {
+            worker.control.strike(cluster);
+            Ok(News::Done)
         }
         (Order::Stop, Some(worker)) => {
             worker.control.stop_sending();
             Ok(News::Done)
         }
         (Order::End, Some(_)) => match worker.take() {
-            Some(worker) => worker.end().map(News::Outcomes),
+            Some(worker) => worker.end().map(|(outcomes, pages)| News::HandedIn { outcomes, pages }),
             None => Err("there is no node".to_owned()),
         },
         (order, _) => Err(format!("an order at the wrong time: {order:?}")),
@@ -72,10 +80,16 @@ impl Worker {
         builder = builder.name(format!("loadtest{}", setup.process + 1)).shards(setup.shards);
         let clusters = servers::clusters(&mut builder);
         let assignment = setup.plan.assignment(clusters, setup.process * setup.shards);
+        let journal =
+            assignment.has_faults.then(|| Journal::new(&assignment.clusters, assignment.first_shard));
+        if let Some(journal) = &journal {
+            builder = journal.listen(builder);
+        }
         let control = Arc::new(Control::new(setup.shards));
         let (node, handed_in) =
             start_node(builder, &control, &assignment).map_err(|error| error.to_string())?;
-        let worker = Self { node, control, handed_in, shards: setup.shards };
+        let (shards, clusters) = (setup.shards, assignment.clusters);
+        let worker = Self { node, control, handed_in, shards, clusters, journal };
         let until = Instant::now() + SETUP_MAX;
         while !worker.control.all_ready() {
             worker.check()?;
@@ -95,7 +109,20 @@ impl Worker {
         }
     }
 
-    fn end(self) -> Result<Vec<Outcome>, String> {
+    /// The clusters to which some shard has no connection.
+    fn cut_off(&self) -> Vec<usize> {
+        if self.journal.is_none() {
+            return Vec::new();
+        }
+        let stats = self.node.handle().stats();
+        let is_cut_off = |name: &ClusterName| {
+            stats.iter().flat_map(|shard| &shard.links).any(|link| !link.connected && link.cluster == *name)
+        };
+        let clusters = self.clusters.iter().enumerate();
+        clusters.filter(|(_, name)| is_cut_off(name)).map(|(cluster, _)| cluster).collect()
+    }
+
+    fn end(self) -> Result<(Vec<Outcome>, Pages), String> {
         self.control.end();
         let until = Instant::now() + HAND_IN_MAX;
         let mut outcomes = Vec::new();
@@ -108,8 +135,10 @@ impl Worker {
                 }
             }
         }
+        // Before the drain, which ends the links too.
+        let pages = self.journal.as_ref().map(Journal::pages).unwrap_or_default();
         stop(self.node).map_err(|error| error.to_string())?;
-        Ok(outcomes)
+        Ok((outcomes, pages))
     }
 }
 

@@ -1,9 +1,11 @@
-//! Between the clients and the servers of a run: a thread that passes bytes on, late, not at all, or never again.
+//! Between the clients and the servers of a run, or between its nodes: a thread that passes bytes on, late, not at
+//! all, or never again.
 //!
 //! One thread serves all servers that have a fault of this kind, and polls its sockets. What it has read and may
 //! not pass yet waits in a bounded queue; behind that it reads no more, so that the sender's own buffers fill as
 //! they would on a network that stalls.
 
+mod owner;
 mod pipe;
 mod relay;
 
@@ -45,11 +47,22 @@ pub(crate) enum Break {
     Reset,
 }
 
+/// A server that a process does not reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Parted {
+    pub(crate) server: usize,
+    /// The number of the process whose connections are meant: one that its user may look into.
+    pub(crate) process: u32,
+}
+
 /// To the thread.
 #[derive(Debug)]
 enum Order {
+    Aim(usize, SocketAddr, mpsc::Sender<()>),
     Pass(usize, Passage, mpsc::Sender<()>),
     Break(usize, Break, mpsc::Sender<()>),
+    Part(Vec<Parted>, mpsc::Sender<()>),
+    Join(mpsc::Sender<()>),
     Stop,
 }
 
@@ -60,11 +73,25 @@ impl Proxy {
     ///
     /// What the system says: no port, no thread.
     pub(crate) fn start(servers: &[SocketAddr]) -> io::Result<Self> {
+        Self::start_for(servers.iter().copied().map(Some))
+    }
+
+    /// The same for so many servers that are not there yet. What comes for one ends at once until the proxy was
+    /// told where it is, by [`aim`](Self::aim).
+    ///
+    /// # Errors
+    ///
+    /// What the system says: no port, no thread.
+    pub(crate) fn listen(servers: usize) -> io::Result<Self> {
+        Self::start_for((0..servers).map(|_| None))
+    }
+
+    fn start_for(servers: impl Iterator<Item = Option<SocketAddr>>) -> io::Result<Self> {
         let mut listeners = Vec::new();
         for server in servers {
             let listener = TcpListener::bind("127.0.0.1:0")?;
             listener.set_nonblocking(true)?;
-            listeners.push((listener, *server));
+            listeners.push((listener, server));
         }
         let addresses =
             listeners.iter().map(|(listener, _)| listener.local_addr()).collect::<io::Result<Vec<_>>>()?;
@@ -79,6 +106,34 @@ impl Proxy {
     /// Where the server of this number is reached through the proxy.
     pub(crate) fn address(&self, server: usize) -> SocketAddr {
         self.addresses[server]
+    }
+
+    /// Says where a server is; connections that it has stay where they are.
+    ///
+    /// # Errors
+    ///
+    /// When the thread has ended, which it does not by itself.
+    pub(crate) fn aim(&self, server: usize, target: SocketAddr) -> io::Result<()> {
+        self.order(|done| Order::Aim(server, target, done))
+    }
+
+    /// Lets nothing pass any more, and tells nobody, between each of these processes and its server, over the
+    /// connections that there are and those that come. Returns when it is done.
+    ///
+    /// # Errors
+    ///
+    /// When the thread has ended, which it does not by itself.
+    pub(crate) fn part(&self, parted: Vec<Parted>) -> io::Result<()> {
+        self.order(|done| Order::Part(parted, done))
+    }
+
+    /// Lets everything pass again that [`part`](Self::part) has held. Returns when it is done.
+    ///
+    /// # Errors
+    ///
+    /// When the thread has ended, which it does not by itself.
+    pub(crate) fn join(&self) -> io::Result<()> {
+        self.order(Order::Join)
     }
 
     /// Lets the bytes of a server pass so from here on; returns when it is done.
@@ -235,6 +290,46 @@ mod tests {
         }
         let (mut client, mut accepted) = connect(&proxy, &server);
         check_passes(&mut client, &mut accepted, b"and again");
+    }
+
+    #[test]
+    fn a_process_is_parted_from_one_server_alone_and_joined_again() {
+        let servers = [(), ()].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port"));
+        let proxy = Proxy::listen(2).expect("a proxy");
+        let mut early = TcpStream::connect(proxy.address(0)).expect("the proxy listens");
+        early.set_read_timeout(Some(GUARD)).expect("a timeout");
+        assert!(matches!(early.read(&mut [0; 8]), Ok(0) | Err(_)), "nobody knows where it is");
+        for (number, server) in servers.iter().enumerate() {
+            proxy.aim(number, server.local_addr().expect("bound")).expect("a proxy that runs");
+        }
+        let connect_to = |number: usize| {
+            let client = TcpStream::connect(proxy.address(number)).expect("the proxy listens");
+            let (accepted, _) = servers[number].accept().expect("the proxy connects");
+            accepted.set_read_timeout(Some(GUARD)).expect("a timeout");
+            (client, accepted)
+        };
+        let (mut first, mut at_first) = connect_to(0);
+        let (mut second, mut at_second) = connect_to(1);
+        let us = std::process::id();
+        // No process has this number: it is above the kernel's highest.
+        let nobody = Parted { server: 1, process: u32::MAX };
+        proxy.part(vec![Parted { server: 0, process: us }, nobody]).expect("a proxy that runs");
+        let (mut later, mut at_first_later) = connect_to(0);
+        for (client, accepted) in [(&mut first, &mut at_first), (&mut later, &mut at_first_later)] {
+            client.write_all(b"held").expect("written");
+            accepted.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
+            let error = accepted.read(&mut [0; 8]).expect_err("nothing passes");
+            assert!(matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{error}");
+            accepted.set_read_timeout(Some(GUARD)).expect("a timeout");
+        }
+        check_passes(&mut second, &mut at_second, b"passed");
+        proxy.join().expect("a proxy that runs");
+        for accepted in [&mut at_first, &mut at_first_later] {
+            let mut read = [0; 4];
+            accepted.read_exact(&mut read).expect("passed on");
+            assert_eq!(&read, b"held");
+        }
+        check_passes(&mut first, &mut at_first, b"again");
     }
 
     #[test]

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
+use super::owner::owner_of;
 use super::pipe::Pipe;
-use super::{Break, Order, Passage};
+use super::{Break, Order, Parted, Passage};
 
 /// All that the thread owns.
 pub(super) struct Relay {
@@ -18,16 +19,20 @@ pub(super) struct Relay {
     connections: Vec<Connection>,
     woken: UnixStream,
     orders: mpsc::Receiver<Order>,
+    parted: Vec<Parted>,
 }
 
 struct Server {
     listener: TcpListener,
-    target: SocketAddr,
+    /// None until it is known.
+    target: Option<SocketAddr>,
     passage: Passage,
 }
 
 struct Connection {
     server: usize,
+    /// Its client does not reach its server, whatever the server's passage.
+    is_parted: bool,
     client: TcpStream,
     target: TcpStream,
     to_target: Pipe,
@@ -46,7 +51,7 @@ const POLL_MAX: Duration = Duration::from_secs(1);
 
 impl Relay {
     pub(super) fn new(
-        listeners: Vec<(TcpListener, SocketAddr)>,
+        listeners: Vec<(TcpListener, Option<SocketAddr>)>,
         woken: UnixStream,
         orders: mpsc::Receiver<Order>,
     ) -> Self {
@@ -54,7 +59,7 @@ impl Relay {
             .into_iter()
             .map(|(listener, target)| Server { listener, target, passage: Passage::Open })
             .collect();
-        Self { servers, connections: Vec::new(), woken, orders }
+        Self { servers, connections: Vec::new(), woken, orders, parted: Vec::new() }
     }
 
     /// Until it is told to stop.
@@ -67,7 +72,7 @@ impl Relay {
             self.accept();
             let now = Instant::now();
             for connection in &mut self.connections {
-                let passage = self.servers[connection.server].passage;
+                let passage = connection.passage(&self.servers);
                 connection.has_failed |= connection.turn(passage, now).is_err();
             }
             self.connections.retain(|connection| !connection.is_done());
@@ -84,7 +89,7 @@ impl Relay {
         }
         let mut until = now + POLL_MAX;
         for connection in &self.connections {
-            let passage = self.servers[connection.server].passage;
+            let passage = connection.passage(&self.servers);
             let (there, back) = (&connection.to_target, &connection.to_client);
             let of_side = |fd: RawFd, from: &Pipe, to: &Pipe| {
                 poll_of(fd, from.wants_read(), to.wants_write(passage, now))
@@ -120,6 +125,22 @@ impl Relay {
                     }
                     done
                 }
+                Order::Aim(server, target, done) => {
+                    if let Some(server) = self.servers.get_mut(server) {
+                        server.target = Some(target);
+                    }
+                    done
+                }
+                Order::Part(parted, done) => {
+                    self.parted.extend(parted);
+                    self.part();
+                    done
+                }
+                Order::Join(done) => {
+                    self.parted.clear();
+                    self.connections.iter_mut().for_each(|connection| connection.is_parted = false);
+                    done
+                }
                 Order::Break(server, how, done) => {
                     self.end(server, how);
                     done
@@ -129,6 +150,13 @@ impl Relay {
             let _gone = done.send(());
         }
         false
+    }
+
+    /// Finds the connections that are parted.
+    fn part(&mut self) {
+        for connection in &mut self.connections {
+            connection.is_parted = is_parted(&self.parted, connection.server, &connection.client);
+        }
     }
 
     fn end(&mut self, server: usize, how: Break) {
@@ -147,7 +175,9 @@ impl Relay {
             while self.connections.len() < CONNECTIONS_MAX {
                 let Ok((client, _)) = server.listener.accept() else { break };
                 // Where nobody listens the client is closed: it tries again, as it would without a proxy.
-                if let Ok(connection) = Connection::new(number, client, server.target) {
+                let Some(target) = server.target else { continue };
+                if let Ok(mut connection) = Connection::new(number, client, target) {
+                    connection.is_parted = is_parted(&self.parted, number, &connection.client);
                     self.connections.push(connection);
                 }
             }
@@ -163,7 +193,11 @@ impl Connection {
             stream.set_nodelay(true)?;
         }
         let (to_target, to_client) = (Pipe::default(), Pipe::default());
-        Ok(Self { server, client, target, to_target, to_client, has_failed: false })
+        Ok(Self { server, is_parted: false, client, target, to_target, to_client, has_failed: false })
+    }
+
+    fn passage(&self, servers: &[Server]) -> Passage {
+        if self.is_parted { Passage::Held } else { servers[self.server].passage }
     }
 
     /// Moves what can be moved.
@@ -196,6 +230,17 @@ impl Connection {
     fn is_done(&self) -> bool {
         self.has_failed || (self.to_target.is_done() && self.to_client.is_done())
     }
+}
+
+/// Whether the process behind `client` is parted from a server.
+fn is_parted(parted: &[Parted], server: usize, client: &TcpStream) -> bool {
+    let processes: Vec<u32> =
+        parted.iter().filter(|parted| parted.server == server).map(|parted| parted.process).collect();
+    if processes.is_empty() {
+        return false;
+    }
+    let ends = client.peer_addr().ok().zip(client.local_addr().ok());
+    ends.is_some_and(|(client, proxy)| owner_of(client, proxy, &processes).is_some())
 }
 
 fn poll_of(fd: RawFd, reads: bool, writes: bool) -> libc::pollfd {

@@ -3,6 +3,7 @@
 mod convergence;
 mod faults;
 mod member;
+mod passages;
 mod plan;
 mod protocol;
 mod report;
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 use croupier::testing::LocalCluster;
 
 use self::convergence::Convergence;
+use self::passages::Passages;
 use self::protocol::{News, NodeSetup, Order, Record, Setup, Shown, Traffic};
 use self::report::{BytesReport, Findings, MemoryReport};
 pub(crate) use self::report::{MEASURES, RegistryReport};
@@ -92,6 +94,7 @@ pub(crate) fn run(
         options,
         clusters: (0..options.clusters).map(|index| servers.servers(index)).collect(),
         addresses: vec![String::new(); options.nodes],
+        passages: Passages::new(&options.faults, options.nodes).map_err(RunError::Proxy)?,
         made: vec![0; options.nodes],
         false_alarms: 0,
     };
@@ -168,8 +171,9 @@ struct Cluster<'a> {
     options: &'a RegistryOptions,
     /// The servers of each cluster.
     clusters: Vec<Vec<String>>,
-    /// By node; empty before its first start.
+    /// By node, where it listens; empty before its first start.
     addresses: Vec<String>,
+    passages: Passages,
     /// Changes that each node has made in its life.
     made: Vec<u64>,
     /// Times that a node found another one gone that was not.
@@ -194,11 +198,15 @@ impl Cluster<'_> {
         let options = self.options;
         let node_setup = |number: usize| {
             let known = &self.addresses[number];
-            let others = self.addresses.iter().filter(|address| !address.is_empty() && *address != known);
+            let others = (0..options.nodes).filter(|other| *other != number);
+            let started = others.filter(|other| !self.addresses[*other].is_empty());
+            let reached =
+                |other| self.passages.address(other).unwrap_or_else(|| self.addresses[other].clone());
             NodeSetup {
                 number,
                 bind: if known.is_empty() { "127.0.0.1:0".to_owned() } else { known.clone() },
-                seeds: others.cloned().collect(),
+                advertise: self.passages.address(number),
+                seeds: started.map(reached).collect(),
             }
         };
         Setup {
@@ -228,6 +236,7 @@ impl Cluster<'_> {
                 return Err(unexpected(process));
             };
             for (node, address) in self.nodes_of(process).into_iter().zip(addresses) {
+                self.passages.aim(node, &address).map_err(RunError::Proxy)?;
                 self.addresses[node] = address;
             }
         }

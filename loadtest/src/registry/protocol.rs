@@ -58,6 +58,8 @@ pub(crate) struct NodeSetup {
     /// From 0.
     pub(crate) number: usize,
     pub(crate) bind: String,
+    /// Where the others reach it, when that is not where it listens.
+    pub(crate) advertise: Option<String>,
     pub(crate) seeds: Vec<String>,
 }
 

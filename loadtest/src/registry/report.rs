@@ -7,7 +7,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::convergence::{ChangeCounts, Convergence};
-use super::faults::FaultReport;
+use super::faults::{FaultReport, Kind};
 use super::protocol::Traffic;
 use super::seconds;
 use crate::cpu::CpuTimes;
@@ -106,10 +106,14 @@ struct LatencyReport {
     detect: Percentiles,
     detect_crash: Percentiles,
     detect_freeze: Percentiles,
+    /// From the begin of a partition until a node's services were gone on every node of its other side.
+    detect_partition: Percentiles,
     /// From the restart of a process until every other node had its nodes' services again.
     back_crash: Percentiles,
     /// The same from the end of standing still.
     back_freeze: Percentiles,
+    /// The same from the end of a partition, on the nodes of its other side.
+    back_partition: Percentiles,
 }
 
 /// What the nodes sent each other.
@@ -267,17 +271,18 @@ impl Findings<'_> {
         }
         let verdict = Verdict::of(invalid, degraded);
 
-        let times = |is_kill: bool, of: fn(&FaultReport) -> &Vec<Option<u64>>| {
+        let times = |kind: Kind, of: fn(&FaultReport) -> &Vec<Option<u64>>| {
             let mut times = histogram();
-            for fault in self.faults.iter().filter(|fault| fault.is_kill == is_kill) {
+            for fault in self.faults.iter().filter(|fault| fault.kind == kind) {
                 of(fault).iter().flatten().for_each(|nanos| times.saturating_record(*nanos));
             }
             times
         };
-        let detect_crash = times(true, |fault| &fault.detect_nanos);
-        let detect_freeze = times(false, |fault| &fault.detect_nanos);
+        let [detect_crash, detect_freeze, detect_partition] =
+            [Kind::Kill, Kind::Freeze, Kind::Partition].map(|kind| times(kind, |fault| &fault.detect_nanos));
         let mut detect: Histogram<u64> = detect_crash.clone();
         crate::recorder::merge(&mut detect, &detect_freeze);
+        crate::recorder::merge(&mut detect, &detect_partition);
 
         let (client, servers) = (self.cpu.client.as_secs_f64(), self.cpu.servers.as_secs_f64());
         let each = 1e6 / convergence.measured.seen.max(1) as f64;
@@ -303,8 +308,10 @@ impl Findings<'_> {
                 detect: Percentiles::of_nanos(&detect),
                 detect_crash: Percentiles::of_nanos(&detect_crash),
                 detect_freeze: Percentiles::of_nanos(&detect_freeze),
-                back_crash: Percentiles::of_nanos(&times(true, |fault| &fault.back_nanos)),
-                back_freeze: Percentiles::of_nanos(&times(false, |fault| &fault.back_nanos)),
+                detect_partition: Percentiles::of_nanos(&detect_partition),
+                back_crash: Percentiles::of_nanos(&times(Kind::Kill, |fault| &fault.back_nanos)),
+                back_freeze: Percentiles::of_nanos(&times(Kind::Freeze, |fault| &fault.back_nanos)),
+                back_partition: Percentiles::of_nanos(&times(Kind::Partition, |fault| &fault.back_nanos)),
             },
             bytes: self.bytes.clone(),
             memory: self.memory.clone(),
@@ -379,9 +386,10 @@ impl Findings<'_> {
         }
         for fault in &self.faults {
             if fault.must_be_detected && fault.detect_nanos.iter().any(Option::is_none) {
-                reasons.push(format!("{} was not seen by every other node", fault.fault));
+                let who = if fault.kind == Kind::Partition { "node on its other side" } else { "other node" };
+                reasons.push(format!("{} was not seen by every {who}", fault.fault));
             }
-            let was_gone = |place: &usize| fault.detect_nanos[*place].is_some() || fault.is_kill;
+            let was_gone = |place: &usize| fault.detect_nanos[*place].is_some() || fault.kind == Kind::Kill;
             if (0..fault.back_nanos.len()).any(|place| was_gone(&place) && fault.back_nanos[place].is_none())
             {
                 reasons.push(format!("after {} its nodes did not come back everywhere", fault.fault));
@@ -402,11 +410,7 @@ impl Findings<'_> {
             entries: options.entries,
             clusters: options.clusters,
             shards: options.shards,
-            faults: options
-                .faults
-                .iter()
-                .map(|fault| format!("{:?} {}", fault.at, fault.name('n')))
-                .collect(),
+            faults: options.faults.iter().map(|fault| format!("{:?} {}", fault.at(), fault.name())).collect(),
         }
     }
 }
@@ -438,6 +442,8 @@ impl fmt::Display for RegistryReport {
             ("freeze", latency.detect_freeze, "SIGSTOP until gone on every other node"),
             ("restarted", latency.back_crash, "restart until back on every other node"),
             ("thawed", latency.back_freeze, "SIGCONT until back on every other node"),
+            ("parted", latency.detect_partition, "partition until gone on every node beyond it"),
+            ("joined", latency.back_partition, "its end until back on every node beyond it"),
         ];
         latency_lines(f, &rows)?;
         writeln!(

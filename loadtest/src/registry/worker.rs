@@ -92,6 +92,9 @@ impl Worker {
             for seed in &node_setup.seeds {
                 registry = registry.seed(seed);
             }
+            if let Some(address) = &node_setup.advertise {
+                registry = registry.advertise(address);
+            }
             let mut builder =
                 Node::builder().name(node_name(node_setup.number)).shards(setup.shards).registry(registry);
             for (index, servers) in setup.clusters.iter().enumerate() {
