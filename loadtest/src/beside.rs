@@ -7,6 +7,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use croupier::{BoxError, Builder, Node, Shard};
+use hdrhistogram::Histogram;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -32,7 +33,7 @@ pub(crate) struct Beside {
 }
 
 /// What the closed loop saw.
-#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub(crate) struct BesideReport {
     /// Under way at one time.
     pub(crate) concurrency: usize,
@@ -42,6 +43,9 @@ pub(crate) struct BesideReport {
     pub(crate) rate: f64,
     /// In microseconds, from its own send to the delivery: what a stall would have delayed was not sent.
     pub(crate) e2e_us: Percentiles,
+    /// The same, whole.
+    #[serde(skip)]
+    pub(crate) e2e: Histogram<u64>,
 }
 
 /// By then the shard has handed in what it has.
@@ -110,13 +114,15 @@ impl Beside {
         }
         let counts = outcome.recorder.measured;
         let copies = self.assignment.roles.copies().max(1) as u64;
+        let e2e = outcome.recorder.e2e();
         let seconds = measured.as_secs_f64().max(1e-9);
         Ok(BesideReport {
             concurrency: self.concurrency,
             sent: counts.sent,
             delivered: counts.delivered,
             rate: rounded((counts.sent / copies) as f64 / seconds, 1),
-            e2e_us: Percentiles::of_nanos(&outcome.recorder.e2e()),
+            e2e_us: Percentiles::of_nanos(&e2e),
+            e2e,
         })
     }
 }

@@ -57,6 +57,13 @@ impl Findings<'_> {
         let each = 1e6 / (recorder.measured.delivered.max(1) as f64);
         let (client, servers) = (self.cpu.client.as_secs_f64(), self.cpu.servers.as_secs_f64());
         let surroundings = self.surroundings.clone().with_cpu(&self.cpu);
+        let mut histograms = vec![
+            ("e2e", recorder.e2e()),
+            ("lag", recorder.lag.clone()),
+            ("wire", recorder.wire.clone()),
+            ("service", recorder.service.clone()),
+        ];
+        histograms.extend(self.beside.iter().map(|beside| ("closed_loop", beside.e2e.clone())));
         Report {
             schema: SCHEMA,
             scenario: self.options.pattern.name(),
@@ -78,7 +85,7 @@ impl Findings<'_> {
                 service: has_requests.then(|| Percentiles::of_nanos(&recorder.service)),
             },
             requests: has_requests.then_some(recorder.requests),
-            beside: self.beside,
+            beside: self.beside.clone(),
             find_max: None,
             steps: recorder.steps.reports(self.assignment.schedule.steps(), self.copies()),
             cpu_s: CpuReport { client: rounded(client, 3), servers: rounded(servers, 3) },
@@ -96,12 +103,7 @@ impl Findings<'_> {
             faults: account.map(|account| account.reports).unwrap_or_default(),
             arguments: self.arguments(),
             surroundings,
-            histograms: Histograms(vec![
-                ("e2e", recorder.e2e()),
-                ("lag", recorder.lag),
-                ("wire", recorder.wire),
-                ("service", recorder.service),
-            ]),
+            histograms: Histograms(histograms),
         }
     }
 

@@ -188,7 +188,7 @@ pub(super) fn meaning_of(latency: &str) -> &'static str {
         "converge" => "intended change to the last node",
         "first" => "intended change to the first node",
         "failed" => "intended call to its error",
-        "closed" | "closed_loop" => "as a closed loop would see it",
+        "closed_loop" => "the loop beside it, from its own send",
         _ => "",
     }
 }

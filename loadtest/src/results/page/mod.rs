@@ -5,6 +5,7 @@ mod curves;
 mod escape;
 mod facts;
 mod faults;
+mod omission;
 mod tables;
 mod timeline;
 
@@ -27,6 +28,7 @@ pub(crate) fn page(run: &RunFile) -> String {
     body.push_str(&facts::verdict(run));
     body.push_str(&facts::figures(run));
     body.push_str(&curves::latencies(run));
+    body.push_str(&omission::table(run));
     body.push_str(&timeline::charts(run));
     body.push_str(&faults::table(run));
     body.push_str(&tables::ramp(run));

@@ -16,6 +16,9 @@ const BARS_MAX: usize = 64;
 /// The order of the counts that people look for first.
 const COUNTS_FIRST: [&str; 6] = ["sent", "delivered", "lost", "duplicate", "reordered", "corrupt"];
 
+/// What has a section of its own.
+const SHOWN_ELSEWHERE: [&str; 1] = ["beside"];
+
 struct Bar {
     name: String,
     amount: f64,
@@ -183,6 +186,7 @@ pub(super) fn others(run: &RunFile) -> String {
     for (key, value) in &run.rest {
         if let Value::Object(group) = value
             && !key.starts_with("cpu_us_per_")
+            && !SHOWN_ELSEWHERE.contains(&key.as_str())
         {
             groups.push((capital(&words(key)), group.clone()));
         }
