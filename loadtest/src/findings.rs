@@ -1,5 +1,7 @@
 //! From what the shards handed in to the report.
 
+use std::sync::Arc;
+
 use croupier::ClusterName;
 
 use crate::beside::BesideReport;
@@ -104,6 +106,7 @@ impl Findings<'_> {
             arguments: self.arguments(),
             surroundings,
             histograms: Histograms(histograms),
+            intervals: Some(Arc::new(recorder.series)),
         }
     }
 

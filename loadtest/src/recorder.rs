@@ -7,7 +7,7 @@ use crate::checker::Arrival;
 use crate::fault::Ledger;
 use crate::live::Reporter;
 use crate::reqrep::RequestFates;
-use crate::series::Series;
+use crate::series::{Series, Timed};
 use crate::sparse;
 use crate::steps::Steps;
 
@@ -184,7 +184,9 @@ impl Recorder {
 
     /// A message left for its cluster.
     pub(crate) fn sent(&mut self, cluster: usize, intended_nanos: u64, actual_nanos: u64) {
+        let lag_nanos = actual_nanos.saturating_sub(intended_nanos);
         self.series.sent(self.copies, intended_nanos);
+        self.series.timed(Timed::Lag, intended_nanos, lag_nanos);
         if let Some(ledger) = &mut self.ledger {
             (0..self.copies).for_each(|_| ledger.sent(cluster, intended_nanos));
         }
@@ -195,7 +197,7 @@ impl Recorder {
         self.measured.sent += self.copies;
         self.steps.sent(self.copies, intended_nanos, actual_nanos);
         self.last_sent_nanos = actual_nanos;
-        self.lag.saturating_record(actual_nanos.saturating_sub(intended_nanos));
+        self.lag.saturating_record(lag_nanos);
     }
 
     /// A message was given up, because there was no room for it while a fault had its cluster.
@@ -213,8 +215,8 @@ impl Recorder {
     pub(crate) fn delivered(&mut self, delivery: Delivery) {
         self.completed(&delivery);
         let Delivery { arrival, intended_nanos, actual_nanos, delivered_nanos, .. } = delivery;
-        if arrival != Arrival::Duplicate && intended_nanos >= self.window.from_nanos {
-            self.wire.saturating_record(delivered_nanos.saturating_sub(actual_nanos));
+        if arrival != Arrival::Duplicate {
+            self.on_wire(intended_nanos, delivered_nanos.saturating_sub(actual_nanos));
         }
     }
 
@@ -232,16 +234,27 @@ impl Recorder {
         }
         if !is_warmup {
             self.requests.executed += 1;
-            self.wire.saturating_record(delivery.delivered_nanos.saturating_sub(delivery.actual_nanos));
+        }
+        let nanos = delivery.delivered_nanos.saturating_sub(delivery.actual_nanos);
+        self.on_wire(delivery.intended_nanos, nanos);
+    }
+
+    /// From the actual send to where it is to go it took so long.
+    fn on_wire(&mut self, intended_nanos: u64, nanos: u64) {
+        self.series.timed(Timed::Wire, intended_nanos, nanos);
+        if intended_nanos >= self.window.from_nanos {
+            self.wire.saturating_record(nanos);
         }
     }
 
     /// The answer to a request arrived intact.
     pub(crate) fn answered(&mut self, delivery: &Delivery) {
         self.completed(delivery);
+        let nanos = delivery.delivered_nanos.saturating_sub(delivery.actual_nanos);
+        self.series.timed(Timed::Service, delivery.intended_nanos, nanos);
         if delivery.intended_nanos >= self.window.from_nanos {
             self.requests.answered += 1;
-            self.service.saturating_record(delivery.delivered_nanos.saturating_sub(delivery.actual_nanos));
+            self.service.saturating_record(nanos);
         }
     }
 

@@ -1,5 +1,7 @@
 //! The report of a run, as JSON of schema 1.
 
+use std::sync::Arc;
+
 use croupier::ShardStats;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
@@ -10,6 +12,7 @@ use crate::find_max::FindMaxReport;
 use crate::recorder::Counts;
 use crate::reqrep::RequestFates;
 use crate::results::{Histograms, RunReport, SeriesReport};
+use crate::series::Series;
 use crate::slo::Measures;
 use crate::steps::StepReport;
 use crate::summary::Summary;
@@ -57,6 +60,8 @@ pub(crate) struct Report {
     pub(crate) surroundings: Surroundings,
     #[serde(skip)]
     pub(crate) histograms: Histograms,
+    #[serde(skip)]
+    pub(crate) intervals: Option<Arc<Series>>,
 }
 
 /// What a goal of a pubsub, fanout or reqrep run can be about.
@@ -76,6 +81,10 @@ impl RunReport for Report {
 
     fn histograms(&self) -> &Histograms {
         &self.histograms
+    }
+
+    fn intervals(&self) -> Option<(&'static str, &Series)> {
+        self.intervals.as_deref().map(|series| ("e2e", series))
     }
 }
 
@@ -387,6 +396,7 @@ pub(crate) mod tests {
             },
             surroundings: Surroundings::before_run(),
             histograms: sample_histograms(),
+            intervals: None,
         }
     }
 }

@@ -35,7 +35,23 @@ pub(crate) struct Interval {
     /// From the intended send to the delivery, in nanoseconds, to two digits.
     #[serde(with = "sparse")]
     pub(crate) e2e: Histogram<u64>,
+    /// By [`Timed`]; made with their first value.
+    others: [Option<Carried>; Timed::ALL.len()],
 }
+
+/// A latency that is kept for each interval, beside that of [`Interval::e2e`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Timed {
+    Lag,
+    Wire,
+    Service,
+    First,
+    Failed,
+}
+
+/// A histogram that travels between processes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Carried(#[serde(with = "sparse")] Histogram<u64>);
 
 /// Messages sent and delivered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,7 +60,8 @@ pub(crate) struct Flow {
     pub(crate) delivered: u64,
 }
 
-/// More would not be told apart in a picture, and would cost memory: each takes some 26 KB on each shard.
+/// More would not be told apart in a picture, and would cost memory: each takes some 26 KB for each latency on each
+/// shard.
 pub(crate) const INTERVALS_MAX: u64 = 600;
 
 /// The length of an interval in a run of at most [`INTERVALS_MAX`] of them.
@@ -67,6 +84,7 @@ impl Series {
             arrived: 0,
             delivered_by_cluster: vec![0; clusters],
             e2e: interval_histogram(),
+            others: Default::default(),
         };
         let intervals = vec![empty; until_nanos.div_ceil(interval_nanos) as usize];
         Self { interval_nanos, intervals, until_nanos, arrived_late: 0, by_shard: BTreeMap::new() }
@@ -92,6 +110,13 @@ impl Series {
         }
     }
 
+    /// Something that was intended at this time took so long.
+    pub(crate) fn timed(&mut self, what: Timed, intended_nanos: u64, nanos: u64) {
+        let others = &mut self.interval(intended_nanos).others;
+        let carried = others[what as usize].get_or_insert_with(|| Carried(interval_histogram()));
+        carried.0.saturating_record(nanos);
+    }
+
     /// All that was recorded so far was of this shard, counted over all processes.
     pub(crate) fn label(&mut self, shard: usize) {
         self.by_shard =
@@ -105,6 +130,13 @@ impl Series {
             ours.flow.add(theirs.flow);
             ours.arrived += theirs.arrived;
             merge(&mut ours.e2e, &theirs.e2e);
+            for (ours, theirs) in ours.others.iter_mut().zip(&theirs.others) {
+                match (ours, theirs) {
+                    (Some(ours), Some(theirs)) => merge(&mut ours.0, &theirs.0),
+                    (ours, Some(theirs)) => *ours = Some(theirs.clone()),
+                    (_, None) => {}
+                }
+            }
             for (ours, theirs) in ours.delivered_by_cluster.iter_mut().zip(&theirs.delivered_by_cluster) {
                 *ours += theirs;
             }
@@ -147,6 +179,28 @@ impl Series {
         let place = (at_nanos / self.interval_nanos) as usize;
         let last = self.intervals.len() - 1;
         &mut self.intervals[place.min(last)]
+    }
+}
+
+impl Interval {
+    /// In nanoseconds, to two digits; none when there was nothing to time.
+    pub(crate) fn latency(&self, what: Timed) -> Option<&Histogram<u64>> {
+        self.others[what as usize].as_ref().map(|carried| &carried.0)
+    }
+}
+
+impl Timed {
+    pub(crate) const ALL: [Self; 5] = [Self::Lag, Self::Wire, Self::Service, Self::First, Self::Failed];
+
+    /// As in a report.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Lag => "lag",
+            Self::Wire => "wire",
+            Self::Service => "service",
+            Self::First => "first",
+            Self::Failed => "failed",
+        }
     }
 }
 
@@ -230,6 +284,7 @@ mod tests {
             for _ in 0..=shard {
                 series.sent(1, shard * 100_000_000);
                 series.delivered(shard * 100_000_000, shard * 100_000_000 + 5_000, 0);
+                series.timed(Timed::Wire, 300_000_000, 4_000);
             }
             series.label(shard as usize);
             let text = serde_json::to_string(&series).expect("serialisable");
@@ -242,5 +297,7 @@ mod tests {
         assert_eq!(rows, [(0, 1), (1, 2), (2, 3)]);
         assert_eq!(whole.intervals()[2].e2e.len(), 3);
         assert_eq!(whole.intervals()[2].arrived, 3);
+        let wire = whole.intervals()[3].latency(Timed::Wire).expect("timed");
+        assert_eq!((wire.len(), whole.intervals()[3].latency(Timed::Lag)), (6, None));
     }
 }

@@ -1,6 +1,7 @@
 //! The report of a calls run, for programs and for people.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -14,6 +15,7 @@ use crate::quantity::grouped;
 use crate::recorder::histogram;
 use crate::report::{CpuReport, Percentiles, SCHEMA, command_line, rounded};
 use crate::results::{Histograms, RunReport, SeriesReport};
+use crate::series::Series;
 use crate::slo::Measures;
 use crate::summary::{latency_lines, verdict_lines};
 use crate::surroundings::Surroundings;
@@ -46,6 +48,8 @@ pub(crate) struct CallsReport {
     surroundings: Surroundings,
     #[serde(skip)]
     histograms: Histograms,
+    #[serde(skip)]
+    intervals: Option<Arc<Series>>,
 }
 
 /// What a goal of a calls run can be about.
@@ -78,6 +82,10 @@ impl RunReport for CallsReport {
 
     fn histograms(&self) -> &Histograms {
         &self.histograms
+    }
+
+    fn intervals(&self) -> Option<(&'static str, &Series)> {
+        self.intervals.as_deref().map(|series| ("e2e", series))
     }
 }
 
@@ -163,7 +171,8 @@ pub(super) struct Findings<'a> {
     pub(super) interruption: Option<String>,
     pub(super) measured_from_nanos: u64,
     pub(super) judgement: Judgement,
-    pub(super) series: SeriesReport,
+    pub(super) series: Series,
+    pub(super) measured_from_offset_nanos: u64,
     pub(super) counted: Counted,
     pub(super) disconnects: u64,
     pub(super) faults: Vec<FaultReport>,
@@ -259,7 +268,7 @@ impl Findings<'_> {
                 servers: rounded(servers * each, 3),
             },
             arguments: self.arguments(),
-            series: self.series,
+            series: SeriesReport::of(&self.series, self.measured_from_offset_nanos, Vec::new()),
             surroundings: self.surroundings.with_cpu(&self.cpu),
             faults: self.faults,
             histograms: Histograms(vec![
@@ -268,6 +277,7 @@ impl Findings<'_> {
                 ("lag", self.judgement.lag),
                 ("failed", self.judgement.failed),
             ]),
+            intervals: Some(Arc::new(self.series)),
         }
     }
 

@@ -7,7 +7,7 @@ use super::plan::{Change, addition_of, change, removal_of, update_of};
 use super::protocol::Record;
 use crate::recorder::{histogram, medians, merge};
 use crate::schedule::Schedule;
-use crate::series::Series;
+use crate::series::{Series, Timed};
 
 /// The changes of one phase. Each is to be seen by every node but its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, schemars::JsonSchema)]
@@ -108,18 +108,21 @@ impl Convergence {
                 // A change that some node never saw has reached nobody last: it is told as missing.
                 let all: Option<Vec<u64>> = seen.into_iter().collect();
                 found.series.sent(1, due.offset_nanos);
-                if let Some(last) = all.as_ref().and_then(|all| all.iter().max()) {
+                let intended = start_nanos + due.offset_nanos;
+                let lag = made.saturating_sub(intended);
+                found.series.timed(Timed::Lag, due.offset_nanos, lag);
+                let ends = all.and_then(|all| Some((*all.iter().min()?, *all.iter().max()?)));
+                if let Some((first, last)) = ends {
                     found.series.delivered(due.offset_nanos, last.saturating_sub(start_nanos), 0);
+                    found.series.timed(Timed::First, due.offset_nanos, first.saturating_sub(intended));
+                    found.series.timed(Timed::Wire, due.offset_nanos, last.saturating_sub(*made));
                 }
                 if due.is_warmup {
                     continue;
                 }
-                let intended = start_nanos + due.offset_nanos;
-                found.lag.saturating_record(made.saturating_sub(intended));
+                found.lag.saturating_record(lag);
                 found.last_made_nanos = found.last_made_nanos.max(made.saturating_sub(start_nanos));
-                if let Some((first, last)) =
-                    all.and_then(|all| Some((*all.iter().min()?, *all.iter().max()?)))
-                {
+                if let Some((first, last)) = ends {
                     let converge =
                         if due.offset_nanos < early_until { &mut found.early } else { &mut found.late };
                     converge.saturating_record(last.saturating_sub(intended));

@@ -1,6 +1,7 @@
 //! The report of a registry run, for programs and for people.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
@@ -18,6 +19,7 @@ use crate::recorder::histogram;
 use crate::report::{CpuReport, Percentiles, SCHEMA, command_line, rounded};
 use crate::results::{Histograms, RunReport, SeriesReport};
 use crate::schedule::Schedule;
+use crate::series::Series;
 use crate::slo::Measures;
 use crate::summary::{latency_lines, verdict_lines};
 use crate::surroundings::Surroundings;
@@ -51,6 +53,8 @@ pub(crate) struct RegistryReport {
     surroundings: Surroundings,
     #[serde(skip)]
     histograms: Histograms,
+    #[serde(skip)]
+    intervals: Option<Arc<Series>>,
 }
 
 /// What a goal of a registry run can be about.
@@ -70,6 +74,10 @@ impl RunReport for RegistryReport {
 
     fn histograms(&self) -> &Histograms {
         &self.histograms
+    }
+
+    fn intervals(&self) -> Option<(&'static str, &Series)> {
+        self.intervals.as_deref().map(|series| ("converge", series))
     }
 }
 
@@ -341,6 +349,7 @@ impl Findings<'_> {
                 ("wire", self.convergence.wire),
                 ("lag", self.convergence.lag),
             ]),
+            intervals: Some(Arc::new(self.convergence.series)),
         }
     }
 

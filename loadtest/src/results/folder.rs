@@ -8,6 +8,7 @@ use super::RunReport;
 use super::csv::csv;
 use super::document::{Document, RUN_JSON};
 use super::hgrm::hgrm;
+use super::hlog::hlogs;
 use super::page::page;
 use super::run_file::RunFile;
 use super::stamp::Stamp;
@@ -68,6 +69,11 @@ impl RunFolder {
         }
         for (name, histogram) in document.report.histograms().0.iter().filter(|(_, it)| !it.is_empty()) {
             self.write(&format!("{name}.hgrm"), &hgrm(histogram))?;
+        }
+        if let Some((headline, series)) = document.report.intervals() {
+            for (name, log) in hlogs(series, headline) {
+                self.write(&format!("{name}.hlog"), &log)?;
+            }
         }
         self.write("report.html", &page(&run))
     }

@@ -4,6 +4,7 @@ mod csv;
 mod document;
 mod folder;
 mod hgrm;
+mod hlog;
 mod page;
 mod run_file;
 mod schema;
@@ -19,6 +20,7 @@ pub(crate) use self::run_file::{RunFile, RunFileError};
 pub(crate) use self::schema::schema_json;
 pub(crate) use self::series::SeriesReport;
 pub(crate) use self::stamp::Stamp;
+use crate::series::Series;
 use crate::verdict::Verdict;
 
 /// The report of any scenario.
@@ -30,4 +32,7 @@ pub(crate) trait RunReport: Serialize + JsonSchema {
 
     /// The distributions of the measured phase; the one that the run is about comes first.
     fn histograms(&self) -> &Histograms;
+
+    /// The run in intervals, and the name of the latency that its `e2e` is.
+    fn intervals(&self) -> Option<(&'static str, &Series)>;
 }
