@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
-use self::statistics::{mann_whitney, median};
+use self::statistics::{mann_whitney, median, outlying};
 use crate::cli::OptionRow;
 use crate::console::Console;
 use crate::results::{RunFile, RunFileError};
@@ -69,9 +69,14 @@ pub(crate) enum CompareError {
     Run(#[from] RunFileError),
     #[error("the runs are of different things: {0}")]
     Different(String),
+    #[error(
+        "{} holds {runs} runs that are not INVALID: to tell a regression from chance, {RUNS_MIN} at least are needed",
+        path.display()
+    )]
+    TooFew { path: PathBuf, runs: usize },
 }
 
-/// With fewer runs in each set, no difference can be told from chance.
+/// With fewer runs in each set, no difference can be told from chance by their ranks, and none at all when A has fewer.
 pub(crate) const RUNS_MIN: usize = 5;
 
 /// A difference is one when chance alone makes one like it in at most one of a hundred comparisons: of five runs
@@ -105,6 +110,15 @@ pub(crate) fn run(options: &CompareOptions) -> ExitCode {
     }
 }
 
+/// Whether runs can be compared with this baseline: with a limit, it has to have enough of them.
+pub(crate) fn check_baseline(path: &Path, limit: Option<f64>) -> Result<(), CompareError> {
+    let runs = RunFile::read_all(path)?.iter().filter(|run| counts(run)).count();
+    if limit.is_some() && runs < RUNS_MIN {
+        return Err(CompareError::TooFew { path: path.to_owned(), runs });
+    }
+    Ok(())
+}
+
 /// How runs that have just ended stand beside a baseline: a few lines to print, and whether one of the measures
 /// is worse by more than `limit`.
 pub(crate) fn against_baseline(
@@ -127,9 +141,7 @@ impl Comparison {
     /// Compares two sets of runs of the same thing. INVALID runs do not count.
     pub(crate) fn of(names: [String; 2], sets: [&[RunFile]; 2]) -> Result<Self, CompareError> {
         let mut notes = Vec::new();
-        let counting = sets.map(|set| {
-            set.iter().filter(|run| run.verdict.status != Status::Invalid).collect::<Vec<&RunFile>>()
-        });
+        let counting = sets.map(|set| set.iter().filter(|run| counts(run)).collect::<Vec<&RunFile>>());
         if let Some(first) = counting[0].first().or(counting[1].first()) {
             for run in counting.iter().flatten() {
                 if let Some(difference) = difference(first, run) {
@@ -162,14 +174,9 @@ impl Comparison {
         self.rows.iter().filter(|row| row.is_different()).collect()
     }
 
-    /// What became worse by more than `limit` (and than what matters) in words. With too few runs for the test,
-    /// what counts is whether all of B is above all of A.
+    /// What became worse by more than `limit` (and than what matters) in words.
     fn regressions(&self, limit: f64) -> Vec<String> {
-        let is_worse = |row: &&Row| {
-            let is_beyond =
-                if self.is_enough() { row.chance <= CHANCE_MAX } else { row.b.least > row.a.most };
-            is_beyond && row.change() > limit.max(row.effect_min)
-        };
+        let is_worse = |row: &&Row| row.chance <= CHANCE_MAX && row.change() > limit.max(row.effect_min);
         self.rows.iter().filter(is_worse).map(Row::told).collect()
     }
 }
@@ -292,10 +299,24 @@ impl Measure {
             name: (self.name)(a.first()?)?,
             a: Spread::of(&of_a)?,
             b: Spread::of(&of_b)?,
-            chance: mann_whitney(&of_a, &of_b),
+            chance: chance(&of_a, &of_b),
             effect_min: self.effect_min,
         })
     }
+}
+
+/// The chance of such a difference between runs of the same program: by their ranks, or, of a few runs beside a
+/// baseline, by how far these lie outside it. Of less, nothing can be said.
+fn chance(a: &[f64], b: &[f64]) -> f64 {
+    match (a.len() >= RUNS_MIN, b.len() >= RUNS_MIN) {
+        (true, true) => mann_whitney(a, b),
+        (true, false) => outlying(a, b),
+        (false, _) => 1.0,
+    }
+}
+
+fn counts(run: &RunFile) -> bool {
+    run.verdict.status != Status::Invalid
 }
 
 impl Spread {
@@ -393,12 +414,25 @@ mod tests {
     }
 
     #[test]
-    fn too_few_runs_are_told_and_still_have_regressions_when_nothing_overlaps() {
-        let comparison = compare(1, 4, 1.5);
+    fn too_few_runs_are_told_and_prove_no_regression() {
+        let comparison = compare(1, 4, 3.0);
         assert!(comparison.to_string().contains("too few runs: at least 5"), "{comparison}");
-        assert!(comparison.differing().is_empty());
-        assert!(!comparison.regressions(0.05).is_empty());
-        assert!(compare(1, 1, 1.0).regressions(0.05).is_empty());
+        assert!(comparison.differing().is_empty() && comparison.regressions(0.05).is_empty());
+    }
+
+    #[test]
+    fn one_run_beside_a_baseline_is_a_regression_when_it_lies_outside_of_it() {
+        let beside = |seed: u64, factor: f64| {
+            let baseline: Vec<RunFile> =
+                (0..5).map(|run| run_of(seed * 100 + run, 1.0, run as usize)).collect();
+            let names = ["a", "b"].map(str::to_owned);
+            let comparison = Comparison::of(names, [&baseline, &[run_of(seed * 100 + 50, factor, 10)]]);
+            comparison.expect("of the same thing").regressions(0.05)
+        };
+        let same = (0..500).filter(|seed| beside(*seed, 1.0).is_empty()).count();
+        assert!(same >= 475, "only {same} of 500");
+        let slow = (0..500).filter(|seed| !beside(*seed, 1.3).is_empty()).count();
+        assert!(slow >= 450, "only {slow} of 500");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use crate::compare::{CompareError, against_baseline};
+use crate::compare::{CompareError, against_baseline, check_baseline};
 use crate::console::Console;
 use crate::interrupt::{self, Interrupt};
 use crate::json::JsonOutput;
@@ -25,12 +25,15 @@ pub(crate) fn run<O: Options, R: RunReport>(
         Err(error) => return fail(FAILED, format_args!("signal handlers cannot be installed: {error}")),
     };
     // Before the run: a report that cannot be written is better known before a minute has passed.
-    let json = match options.output_mut().json.as_ref().map(JsonOutput::open).transpose() {
+    let is_one_of_many = options.output_mut().is_one_of_many;
+    let json = options.output_mut().json.clone().filter(|_| !is_one_of_many);
+    let json = match json.as_ref().map(JsonOutput::open).transpose() {
         Ok(json) => json,
         Err(error) => return fail(CONFIGURATION, error),
     };
-    let baseline = options.output_mut().baseline.clone();
-    if let Some(Err(error)) = baseline.as_deref().map(RunFile::read_all) {
+    let baseline = options.output_mut().baseline.clone().filter(|_| !is_one_of_many);
+    let limit = options.output_mut().fail_on_regression;
+    if let Some(Err(error)) = baseline.as_deref().map(|baseline| check_baseline(baseline, limit)) {
         return fail(CONFIGURATION, error);
     }
     let began = Stamp::of(SystemTime::now());
@@ -98,7 +101,6 @@ pub(crate) fn run<O: Options, R: RunReport>(
     }
     let mut is_worse = false;
     if let Some(baseline) = baseline {
-        let limit = options.output_mut().fail_on_regression;
         let run = RunFile::of(&document);
         match run.map_err(CompareError::from).and_then(|run| against_baseline(&[run], &baseline, limit)) {
             Ok((text, found)) => {

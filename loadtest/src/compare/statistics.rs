@@ -26,6 +26,42 @@ pub(super) fn mann_whitney(a: &[f64], b: &[f64]) -> f64 {
     if ranks.len() <= EXACT_MAX { exact(&ranks, a.len(), sum) } else { normal(&ranks, a.len(), sum) }
 }
 
+/// The chance that so few values of the same distribution as `a` lie as far from it as `b`: Student's, two-sided, of
+/// the logarithms, since times are wrong by factors. One when that cannot be said.
+pub(super) fn outlying(a: &[f64], b: &[f64]) -> f64 {
+    if a.len() < 2 || b.is_empty() || a.iter().chain(b).any(|value| *value <= 0.0) {
+        return 1.0;
+    }
+    let logs = |values: &[f64]| values.iter().map(|value| value.ln()).collect::<Vec<f64>>();
+    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+    let (of_a, of_b) = (logs(a), logs(b));
+    let (mean_a, freedom) = (mean(&of_a), of_a.len() - 1);
+    let variance = of_a.iter().map(|value| (value - mean_a).powi(2)).sum::<f64>() / freedom as f64;
+    let distance = (mean(&of_b) - mean_a).abs();
+    if distance == 0.0 {
+        return 1.0;
+    }
+    let scale = (variance * (1.0 / of_a.len() as f64 + 1.0 / of_b.len() as f64)).sqrt();
+    student(distance / scale, freedom)
+}
+
+/// The part of Student's distribution that is further from zero than `t`, which is not negative (Abramowitz and
+/// Stegun, 26.7.3 and 26.7.4).
+fn student(t: f64, freedom: usize) -> f64 {
+    let angle = (t / (freedom as f64).sqrt()).atan();
+    let (sine, cosine) = angle.sin_cos();
+    let is_odd = freedom % 2 == 1;
+    let (mut term, mut series) = if is_odd { (cosine, 0.0) } else { (1.0, 0.0) };
+    let mut power = usize::from(is_odd);
+    while power + 2 <= freedom {
+        series += term;
+        power += 2;
+        term *= cosine * cosine * (power - 1) as f64 / power as f64;
+    }
+    let within = if is_odd { (angle + sine * series) * std::f64::consts::FRAC_2_PI } else { sine * series };
+    (1.0 - within).clamp(0.0, 1.0)
+}
+
 /// The ranks of all values, those of `a` first, from 1 and times two, so that the mean rank of ties is whole.
 fn doubled_ranks(a: &[f64], b: &[f64]) -> Vec<usize> {
     let all: Vec<f64> = a.iter().chain(b).copied().collect();
@@ -106,6 +142,34 @@ mod tests {
         close(&[1.0, 1.0, 1.0], &[1.0, 1.0], 1.0);
         close(&[1.0, 1.0], &[2.0, 2.0], 2.0 / 6.0);
         assert_eq!(mann_whitney(&[], &[1.0]), 1.0);
+    }
+
+    #[test]
+    fn students_chance_is_that_of_the_tables() {
+        for (freedom, t, expected) in [
+            (1, 63.657, 0.01),
+            (2, 9.925, 0.01),
+            (3, 5.841, 0.01),
+            (4, 4.604, 0.01),
+            (4, 2.776, 0.05),
+            (5, 4.032, 0.01),
+            (9, 3.250, 0.01),
+            (30, 2.750, 0.01),
+            (120, 1.980, 0.05),
+        ] {
+            assert!((student(t, freedom) - expected).abs() < 1e-4, "{freedom} {t}: {}", student(t, freedom));
+        }
+        assert_eq!((student(0.0, 4), student(f64::INFINITY, 5)), (1.0, 0.0));
+    }
+
+    #[test]
+    fn values_that_say_nothing_have_a_chance_of_one() {
+        for (a, b) in
+            [(&[1.0][..], &[5.0][..]), (&[1.0, 2.0], &[]), (&[0.0, 1.0], &[5.0]), (&[3.0, 3.0], &[3.0])]
+        {
+            assert_eq!(outlying(a, b), 1.0, "{a:?} {b:?}");
+        }
+        assert_eq!(outlying(&[3.0, 3.0], &[4.0]), 0.0);
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub(crate) enum JsonTarget {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct OutputOptions {
     pub(crate) json: Option<JsonTarget>,
+    /// One of several, whose JSON and comparison are those of all together.
+    pub(crate) is_one_of_many: bool,
     /// Where the folder of the run is made; none when no folder is wanted.
     pub(crate) out: Option<PathBuf>,
     /// The run's own folder, once it is made.
@@ -42,6 +44,7 @@ impl Default for OutputOptions {
     fn default() -> Self {
         Self {
             json: None,
+            is_one_of_many: false,
             out: Some("results".into()),
             folder: None,
             slos: Vec::new(),
@@ -60,7 +63,12 @@ impl OutputOptions {
             "where each run gets a folder with report.html, run.json,\nhistograms, series and logs; none: no folder",
             "results",
         ),
-        OptionRow::new("--json", "PATH", "the report as JSON; - for standard output alone", ""),
+        OptionRow::new(
+            "--json",
+            "PATH",
+            "the report as JSON, of several runs their table; - for standard\noutput alone",
+            "",
+        ),
         OptionRow::new(
             "--slo",
             "GOAL",

@@ -370,10 +370,6 @@ impl Options for RunOptions {
         self.check_find_max()?;
         self.check_processes()?;
         self.check_config()?;
-        if self.runs > 1 && matches!(self.output.json, Some(JsonTarget::File(_))) {
-            let reason = "with --json and a file: each run would write over the one before".to_owned();
-            return Err(("--runs", self.runs.to_string(), QuantityError::NotTogether { reason }));
-        }
         Ok(())
     }
 }
@@ -545,7 +541,6 @@ mod tests {
         let words = ["run", "--config", "node.toml", "--fault", "1s kill c1/1"].map(Into::into);
         let error = crate::cli::parse(words).expect_err("no fault can strike");
         assert!(error.to_string().contains("not the run's own"), "{error}");
-        assert!(complaint("run --runs 3 --json out.json").contains("write over"));
         assert_eq!(options("run --runs 3 --json -").runs, 3);
     }
 }

@@ -7,8 +7,9 @@ use super::document::Document;
 use crate::calls::CallsReport;
 use crate::registry::RegistryReport;
 use crate::report::{Report, SCHEMA};
+use crate::runs::RunsReport;
 
-/// A run of one of the scenarios, which its key `scenario` tells.
+/// A run of one of the scenarios, which its key `scenario` tells; or what several runs came to, which has `runs`.
 #[derive(JsonSchema)]
 #[schemars(untagged)]
 #[expect(dead_code, reason = "only its shape is wanted")]
@@ -16,6 +17,7 @@ enum RunJson {
     Pubsub(Document<'static, Report>),
     Registry(Document<'static, RegistryReport>),
     Calls(Document<'static, CallsReport>),
+    Runs(Box<RunsReport>),
 }
 
 /// The schema as text, with a line end.
