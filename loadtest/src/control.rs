@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use crate::live::{Reporter, ShardNow, Shares};
+use crate::live::{Reporter, Shares};
 use crate::recorder::Recorder;
 
 /// Shared by the main thread, which decides, and the shards, which report.
@@ -80,13 +80,9 @@ impl Control {
         recorder.with_reporter(reporter)
     }
 
-    /// What each shard has done so far.
-    pub(crate) fn shards_now(&self) -> Vec<ShardNow> {
-        let now = |shard: &ShardProgress| ShardNow {
-            sent: shard.sent.load(Ordering::Relaxed),
-            delivered: shard.delivered.load(Ordering::Relaxed),
-        };
-        self.shards.iter().map(now).collect()
+    /// What each shard has delivered so far.
+    pub(crate) fn delivered_by_shard(&self) -> Vec<u64> {
+        self.shards.iter().map(|shard| shard.delivered.load(Ordering::Relaxed)).collect()
     }
 
     /// Fixes the time of the first message; only the first call does.

@@ -7,7 +7,7 @@ mod watch;
 
 use std::io::{self, IsTerminal};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -16,10 +16,10 @@ use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, Ke
 use signal_hook::consts::SIGINT;
 use signal_hook::low_level::raise;
 
-pub(crate) use self::share::{Reporter, Shares};
+pub(crate) use self::share::{Gathered, Reporter, Seen, Shares};
 use self::state::State;
-pub(crate) use self::state::{ShardNow, Snapshot};
-pub(crate) use self::watch::Watch;
+pub(crate) use self::state::{Row, Snapshot, Table, Words};
+pub(crate) use self::watch::{Latencies, Pulse, Sight, Watch, phase};
 use crate::interrupt::Interrupt;
 
 /// A screen that a thread of its own draws. There is one at most, and it lives as long as the process.
@@ -29,8 +29,16 @@ pub(crate) struct Screen {
     /// Nothing is drawn any more: somebody wants the terminal back.
     is_closing: AtomicBool,
     drawer: Mutex<Option<JoinHandle<()>>>,
+    /// Held while something is drawn.
+    drawing: Mutex<()>,
     interrupt: Interrupt,
 }
+
+/// The name of the thread that draws.
+const DRAWER: &str = "screen";
+
+/// The longest wait of a thread that panics for a picture to be whole.
+const PICTURE_MAX: Duration = Duration::from_millis(500);
 
 /// Between two pictures; keys are looked at as often.
 const FRAME_EVERY: Duration = Duration::from_millis(200);
@@ -48,15 +56,18 @@ impl Screen {
             state: Mutex::new(State::new(title)),
             is_closing: AtomicBool::new(false),
             drawer: Mutex::new(None),
+            drawing: Mutex::new(()),
             interrupt,
         }));
         // ratatui's own hook gives the terminal back; nobody may draw on it after that.
         let hook = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             screen.is_closing.store(true, Ordering::Relaxed);
+            let picture = screen.await_picture();
             hook(panic);
+            drop(picture);
         }));
-        let drawer = thread::Builder::new().name("screen".to_owned()).spawn(move || screen.run(terminal));
+        let drawer = thread::Builder::new().name(DRAWER.to_owned()).spawn(move || screen.run(terminal));
         match drawer {
             Ok(drawer) => {
                 *lock(&screen.drawer) = Some(drawer);
@@ -93,12 +104,37 @@ impl Screen {
         }
     }
 
+    /// Waits until nothing is being drawn, but not for long: whoever draws may wait for what the panicking thread
+    /// holds. The drawer waits for nobody when it is itself that panics.
+    fn await_picture(&self) -> Option<MutexGuard<'_, ()>> {
+        if thread::current().name() == Some(DRAWER) {
+            return None;
+        }
+        let until = Instant::now() + PICTURE_MAX;
+        loop {
+            match self.drawing.try_lock() {
+                Ok(picture) => return Some(picture),
+                Err(TryLockError::Poisoned(picture)) => return Some(picture.into_inner()),
+                Err(TryLockError::WouldBlock) if Instant::now() >= until => return None,
+                Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(1)),
+            }
+        }
+    }
+
+    /// Draws, unless somebody wants the terminal back.
+    fn picture(&self, terminal: &mut DefaultTerminal) -> io::Result<()> {
+        let _picture = lock(&self.drawing);
+        if self.is_closing.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        terminal.draw(|frame| draw::draw(frame, &self.state())).map(drop)
+    }
+
     fn run(&self, mut terminal: DefaultTerminal) {
         // The first signal gives the terminal back, so that a second one, which ends the process at once, finds it as
         // it was.
         while !self.is_closing.load(Ordering::Relaxed) && self.interrupt.signal().is_none() {
-            let drawn = terminal.draw(|frame| draw::draw(frame, &self.state()));
-            if drawn.is_err() || self.is_ended_by_a_key() {
+            if self.picture(&mut terminal).is_err() || self.is_ended_by_a_key() {
                 break;
             }
         }
@@ -143,4 +179,75 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 fn is_end(key: KeyEvent) -> bool {
     let is_interrupt = key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL);
     key.kind == KeyEventKind::Press && (is_interrupt || matches!(key.code, KeyCode::Char('q') | KeyCode::Esc))
+}
+
+#[cfg(test)]
+#[path = "../tests/support/terminal.rs"]
+mod terminal;
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::terminal::{ENTER, Terminal};
+    use super::*;
+    use crate::console::Console;
+
+    /// Names what the process that a test starts of itself is to do.
+    const CHILD: &str = "CROUPIER_SCREEN_CHILD";
+
+    #[test]
+    fn a_panic_gives_the_terminal_back_before_it_is_told() {
+        let shown = check_child("panic", "the shard broke");
+        assert!(shown.contains("panicked at"), "{shown:?}");
+        // What the run tells after that is plain text.
+        assert!(shown.contains("told afterwards"), "{shown:?}");
+    }
+
+    #[test]
+    fn a_panic_of_whoever_holds_what_is_shown_gives_the_terminal_back_too() {
+        check_child("panic with the state", "the state broke");
+    }
+
+    #[test]
+    fn an_end_gives_the_terminal_back() {
+        check_child("end", "told afterwards");
+    }
+
+    /// Has a process of its own do this on a terminal; answers what was shown after the screen, `words` among it.
+    fn check_child(what: &str, words: &str) -> String {
+        let terminal = Terminal::new();
+        let mut command = Command::new(std::env::current_exe().expect("this test"));
+        command.args(["--exact", "live::tests::what_a_child_does", "--nocapture"]).env(CHILD, what);
+        let mut child = terminal.start(&mut command);
+        let shown = terminal.read_until("test result");
+        assert!(shown.contains(ENTER), "there was a screen: {shown:?}");
+        let after = terminal.after_the_screen(&shown);
+        assert!(after.contains(words), "{words:?} is not in {after:?}");
+        assert!(terminal.is_whole(), "{shown:?}");
+        child.wait().expect("our child");
+        after.to_owned()
+    }
+
+    #[test]
+    fn what_a_child_does() {
+        let Ok(what) = std::env::var(CHILD) else { return };
+        let interrupt = Interrupt::install().expect("handlers");
+        let screen = Screen::open("a test".to_owned(), interrupt).expect("a terminal");
+        let console = Console::Screen(screen);
+        console.line("told on the screen");
+        // Long enough for a few pictures.
+        thread::sleep(FRAME_EVERY * 3);
+        let other = thread::spawn(move || match what.as_str() {
+            "panic" => panic!("the shard broke"),
+            "panic with the state" => {
+                let _state = screen.state();
+                panic!("the state broke");
+            }
+            _ => {}
+        });
+        drop(other.join());
+        console.close();
+        console.line("told afterwards");
+    }
 }

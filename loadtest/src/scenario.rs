@@ -145,6 +145,7 @@ pub(crate) fn run_once(
             options.shards,
             assignment.clusters.iter().map(ToString::to_string).collect(),
             options.pace.per_second().round() as u64,
+            assignment.roles.copies(),
         ),
         shown: Shown::default(),
     };

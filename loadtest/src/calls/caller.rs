@@ -6,12 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use croupier::{CallError, Message, Service, ServiceEvent, ServiceType, Shard};
+use hdrhistogram::Histogram;
 
 use super::protocol::{KIND, process_of};
 use crate::clock::monotonic_nanos;
 use crate::keys::Keys;
 use crate::payload::{PayloadBuffer, Stamp};
 use crate::schedule::Schedule;
+use crate::series::interval_histogram;
 use crate::traffic::Traffic;
 
 /// What became of one call. All times are monotonic, in nanoseconds.
@@ -83,8 +85,21 @@ pub(crate) struct Caller {
     presences: Mutex<Vec<Presence>>,
     ended: AtomicU64,
     answered: AtomicU64,
+    /// What the live view shows; while nobody looks, nothing is kept for it.
+    watched: Option<Mutex<Watched>>,
     has_called_all: AtomicBool,
     has_stopped: AtomicBool,
+}
+
+/// What the live view shows of the calls.
+#[derive(Clone, Debug)]
+pub(crate) struct Watched {
+    /// From the intended time to the answer, since the last look, in nanoseconds.
+    pub(crate) recent: Histogram<u64>,
+    /// By process: calls answered, since the start.
+    pub(crate) answered: Vec<u64>,
+    /// By process: instances that the caller sees.
+    pub(crate) instances: Vec<u64>,
 }
 
 /// The longest pause, so that a slow rate does not delay the end.
@@ -98,9 +113,28 @@ impl Caller {
             presences: Mutex::default(),
             ended: AtomicU64::new(0),
             answered: AtomicU64::new(0),
+            watched: None,
             has_called_all: AtomicBool::new(false),
             has_stopped: AtomicBool::new(false),
         }
+    }
+
+    /// Keeps also what the live view shows of so many processes.
+    pub(crate) fn watched(self, processes: usize) -> Self {
+        let watched = Watched {
+            recent: interval_histogram(),
+            answered: vec![0; processes],
+            instances: vec![0; processes],
+        };
+        Self { watched: Some(Mutex::new(watched)), ..self }
+    }
+
+    /// What there is for the live view; the latencies are then taken.
+    pub(crate) fn look(&self) -> Option<Watched> {
+        let mut watched = locked(self.watched.as_ref()?);
+        let looked = watched.clone();
+        watched.recent.reset();
+        Some(looked)
     }
 
     /// Asks for no more calls to be made; those that were made still end.
@@ -155,6 +189,11 @@ impl Caller {
         let count = instances.entry(process).or_insert(0);
         let before = *count;
         *count = if is_there { before + 1 } else { before.saturating_sub(1) };
+        if let Some(watched) = &self.watched
+            && let Some(instances) = locked(watched).instances.get_mut(process)
+        {
+            *instances = *count;
+        }
         if (before == 0) != (*count == 0) {
             locked(&self.presences).push(Presence { process, is_there, at_nanos });
         }
@@ -200,8 +239,11 @@ impl Caller {
         let answer = kind.call(key, payload).timeout(self.assignment.timeout).await;
         let ended_nanos = monotonic_nanos();
         let end = end_of(answer, &stamp);
-        if matches!(end, End::Answered { .. }) {
+        if let End::Answered { process, .. } = end {
             self.answered.fetch_add(1, Ordering::Relaxed);
+            if let Some(watched) = &self.watched {
+                locked(watched).answered_by(process, ended_nanos.saturating_sub(stamp.intended_nanos));
+            }
         }
         if let Some(call) = self.calls().get_mut(number) {
             *call = Call { ended_nanos, looked_up, end, ..*call };
@@ -214,6 +256,15 @@ impl Caller {
         let mut calls = self.calls();
         calls.push(Call { intended_nanos, actual_nanos, ended_nanos: 0, looked_up: None, end: End::Pending });
         calls.len() - 1
+    }
+}
+
+impl Watched {
+    fn answered_by(&mut self, process: usize, e2e_nanos: u64) {
+        self.recent.saturating_record(e2e_nanos);
+        if let Some(answered) = self.answered.get_mut(process) {
+            *answered += 1;
+        }
     }
 }
 

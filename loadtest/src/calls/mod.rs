@@ -2,6 +2,7 @@
 
 mod caller;
 mod judge;
+mod look;
 mod protocol;
 mod report;
 mod worker;
@@ -18,6 +19,7 @@ use futures_lite::future::block_on;
 
 use self::caller::{Assignment, Call, Caller, End};
 use self::judge::{Judgement, Outage, Phase};
+use self::look::Look;
 use self::protocol::{CLUSTER, Counted, KIND, News, Order, Setup};
 pub(crate) use self::report::{CallsReport, MEASURES};
 use self::report::{FaultReport, Findings};
@@ -31,10 +33,9 @@ use crate::interrupt::{Interrupt, Interruption};
 use crate::keys::{KeyChoice, Keys};
 use crate::options::CallsOptions;
 use crate::quantity::grouped;
-use crate::results::SeriesReport;
 use crate::scenario::RunError;
 use crate::schedule::Schedule;
-use crate::series::Series;
+use crate::series::{Series, Timed};
 use crate::surroundings::{self, Surroundings};
 use crate::traffic::{Traffic, mix};
 
@@ -97,14 +98,16 @@ pub(crate) fn run(
 
     let run = mix(monotonic_nanos() ^ mix(u64::from(std::process::id())));
     let schedule = Schedule::new(options.rate, options.warmup, options.duration);
-    let caller = Arc::new(Caller::new(Assignment {
+    let caller = Caller::new(Assignment {
         run,
         schedule: schedule.clone(),
         keys: Keys::new(options.keys, options.key_count, options.seed),
         traffic: Traffic::new(options.seed, KeyChoice::Uniform, 1, options.size),
         timeout: options.timeout,
         overrun_nanos: nanos(OVERRUN_MAX),
-    }));
+    });
+    let caller = if console.is_screen() { caller.watched(options.processes) } else { caller };
+    let caller = Arc::new(caller);
     let node = start_caller(&servers)?;
     let handle = node.handle();
     let address = handle.registry_addr().map(|address| address.to_string()).unwrap_or_default();
@@ -126,6 +129,7 @@ pub(crate) fn run(
         journals: Vec::new(),
         begun: None,
         shown: (0, 0, 0),
+        look: Look::new(console, options.rate.per_second()),
     };
     for process in 0..options.processes {
         course.start(process)?;
@@ -203,7 +207,8 @@ pub(crate) fn run(
         interruption: interrupted.map(|interruption| interruption.reason(schedule.measured_from_nanos())),
         measured_from_nanos,
         judgement,
-        series: SeriesReport::of(&series, schedule.measured_from_nanos(), Vec::new()),
+        series,
+        measured_from_offset_nanos: schedule.measured_from_nanos(),
         counted,
         disconnects,
         faults: outages
@@ -222,8 +227,14 @@ fn series_of(calls: &[Call], schedule: &Schedule, start_nanos: u64) -> Series {
     for call in calls {
         let due = call.intended_nanos.saturating_sub(start_nanos);
         series.sent(1, due);
-        if matches!(call.end, End::Answered { .. }) {
-            series.delivered(due, call.ended_nanos.saturating_sub(start_nanos), 0);
+        series.timed(Timed::Lag, due, call.actual_nanos.saturating_sub(call.intended_nanos));
+        match call.end {
+            End::Answered { .. } => {
+                series.delivered(due, call.ended_nanos.saturating_sub(start_nanos), 0);
+                series.timed(Timed::Service, due, call.ended_nanos.saturating_sub(call.actual_nanos));
+            }
+            End::Pending => {}
+            _ => series.timed(Timed::Failed, due, call.ended_nanos.saturating_sub(call.intended_nanos)),
         }
     }
     series
@@ -264,6 +275,7 @@ struct Course<'a> {
     begun: Option<Instant>,
     /// Seconds, calls made and calls answered as of the last progress line.
     shown: (u64, u64, u64),
+    look: Look,
 }
 
 impl Course<'_> {
@@ -412,6 +424,7 @@ impl Course<'_> {
 
     fn show_progress(&mut self) {
         let Some(begun) = self.begun else { return };
+        self.look.look(&self.caller, Instant::now().saturating_duration_since(begun));
         let second = Instant::now().saturating_duration_since(begun).as_secs() / PROGRESS_EVERY.as_secs();
         if second <= self.shown.0 {
             return;

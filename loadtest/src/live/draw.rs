@@ -7,7 +7,7 @@ use ratatui::symbols::Marker;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Axis, Block, Chart, Dataset, GraphType, Paragraph};
 
-use super::state::{Moment, State};
+use super::state::{Moment, State, Table};
 use crate::quantity::grouped;
 use crate::report::Percentiles;
 use crate::slo::micros;
@@ -15,24 +15,31 @@ use crate::slo::micros;
 /// Rows of a table that are shown before it is cut.
 const ROWS_MAX: usize = 16;
 
+/// The longest bar, of a share of 100 %; with less room than for the other there is none.
+const BAR_MAX: usize = 24;
+const BAR_MIN: usize = 8;
+
 /// Below this height the pictures are left out, and below the other one the tables too.
 const HEIGHT_WITH_CHARTS: u16 = 30;
 const HEIGHT_WITH_TABLES: u16 = 18;
+/// What else there is to show beside the rows of the tables, with a few of the lines that were told.
+const HEIGHT_BESIDE_ROWS: u16 = 16;
 /// Narrower, what stands side by side would not be readable.
 const WIDTH_OF_TWO: u16 = 76;
 
 /// Draws everything that there is room for.
 pub(super) fn draw(frame: &mut Frame<'_>, state: &State) {
     let area = frame.area();
-    let rows = state.now.clusters.len().max(state.now.shards.len()).min(ROWS_MAX) as u16;
+    let most = usize::from(area.height.saturating_sub(HEIGHT_BESIDE_ROWS)).min(ROWS_MAX);
+    let rows = state.now.tables.iter().map(|table| table.rows.len()).max().unwrap_or(0).min(most) as u16;
     let has_tables = rows > 0 && area.height >= HEIGHT_WITH_TABLES && area.width >= WIDTH_OF_TWO;
     let has_charts =
         state.history.len() > 1 && area.height >= HEIGHT_WITH_CHARTS && area.width >= WIDTH_OF_TWO;
     let has_schedule = !state.now.whole.is_zero();
     let heights = [
         Constraint::Length(3),
-        Constraint::Length(if has_schedule { 5 } else { 0 }),
-        Constraint::Length(if has_tables { rows + 3 } else { 0 }),
+        Constraint::Length(if has_schedule { 6 } else { 0 }),
+        Constraint::Length(if has_tables { rows + 2 } else { 0 }),
         if has_charts { Constraint::Fill(2) } else { Constraint::Length(0) },
         Constraint::Fill(1),
         Constraint::Length(1),
@@ -43,9 +50,11 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &State) {
         draw_figures(frame, state, figures);
     }
     if has_tables {
-        let [left, right] = Layout::horizontal([Constraint::Fill(1), Constraint::Fill(1)]).areas(tables);
-        draw_clusters(frame, state, left);
-        draw_shards(frame, state, right);
+        let places = Layout::horizontal(state.now.tables.iter().map(|_| Constraint::Fill(1))).split(tables);
+        for (number, (table, place)) in state.now.tables.iter().zip(places.iter()).enumerate() {
+            let rates = state.rates.tables.get(number).map_or(&[][..], Vec::as_slice);
+            draw_table(frame, table, rates, *place);
+        }
     }
     if has_charts {
         let [left, right] = Layout::horizontal([Constraint::Fill(1), Constraint::Fill(1)]).areas(charts);
@@ -53,11 +62,12 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &State) {
             frame,
             state,
             left,
-            " delivered a second ",
+            &format!(" {} a second ", state.now.words.delivered),
             |moment| Some(moment.delivered),
             |it| grouped(it as u64),
         );
-        draw_chart(frame, state, right, " e2e p99 ", |moment| moment.p99_us, micros);
+        let title = format!(" {} p99 ", state.now.words.latency);
+        draw_chart(frame, state, right, &title, |moment| moment.p99_us, micros);
     }
     draw_lines(frame, state, lines);
     let dim = Style::new().add_modifier(Modifier::DIM);
@@ -74,6 +84,7 @@ fn draw_head(frame: &mut Frame<'_>, state: &State, area: Rect) {
     let share = if whole > 0.0 { (now.elapsed.as_secs_f64() / whole).clamp(0.0, 1.0) } else { 0.0 };
     let (phase, colour) = match now.phase {
         "warm-up" => ("warm-up", Color::Yellow),
+        "faults" => ("faults", Color::Red),
         phase => (phase, Color::Green),
     };
     let words = format!(" {:.0} s of {:.0} s ", now.elapsed.as_secs_f64().min(whole), whole);
@@ -91,93 +102,88 @@ fn draw_head(frame: &mut Frame<'_>, state: &State, area: Rect) {
 
 fn draw_figures(frame: &mut Frame<'_>, state: &State, area: Rect) {
     let now = &state.now;
+    let words = now.words;
     let bold = Style::new().add_modifier(Modifier::BOLD);
     let alarm = Style::new().fg(Color::Red).add_modifier(Modifier::BOLD);
-    let under_way = now.sent.saturating_sub(now.delivered);
-    // More than a second's messages under way are rather missing.
-    let is_behind = now.rate_asked > 0 && under_way > now.rate_asked;
+    let when = |is_alarming: bool| if is_alarming { alarm } else { Style::new() };
     let rate = Line::from(vec![
-        Span::raw(" rate      sent "),
+        Span::raw(format!(" {:<9} {} ", "rate", words.sent)),
         Span::styled(format!("{}/s", grouped(state.rates.sent.round() as u64)), bold),
-        Span::raw("  delivered "),
+        Span::raw(format!("  {} ", words.delivered)),
         Span::styled(format!("{}/s", grouped(state.rates.delivered.round() as u64)), bold),
-        Span::raw(format!("  of {}/s asked", grouped(now.rate_asked))),
+        match now.rate_asked {
+            0 => Span::raw(""),
+            asked => Span::raw(format!("  of {}/s asked", grouped(asked))),
+        },
     ]);
-    let counts = Line::from(vec![
-        Span::raw(format!(" messages  sent {}  delivered {}", grouped(now.sent), grouped(now.delivered))),
+    let counts = Line::from(Span::raw(format!(
+        " {:<9} {} {}  {} {}",
+        words.things,
+        words.sent,
+        grouped(now.sent),
+        words.delivered,
+        grouped(now.delivered)
+    )));
+    let [first, second] = now.others;
+    let others = Line::from(vec![
+        Span::raw(format!(" {:<9} ", "")),
         Span::styled(
-            format!("  under way or lost {}", grouped(under_way)),
-            if is_behind { alarm } else { Style::new() },
+            format!("{} {}", words.under_way, grouped(now.under_way)),
+            when(now.under_way > now.under_way_max),
         ),
-        Span::styled(
-            format!("  wrong {}", grouped(now.wrong)),
-            if now.wrong > 0 { alarm } else { Style::new() },
-        ),
-        Span::raw(format!("  busy {}", grouped(now.busy))),
+        Span::styled(format!("  {} {}", first.0, grouped(first.1)), when(first.1 > 0)),
+        Span::raw(format!("  {} {}", second.0, grouped(second.1))),
     ]);
-    let points = |name: &'static str, points: &Option<Percentiles>| match points.filter(|it| it.count > 0) {
-        None => Line::raw(format!(" {name}")),
-        Some(Percentiles { p50, p99, p999, max, .. }) => Line::raw(format!(
-            " {name}  p50 {:<9} p99 {:<9} p99.9 {:<9} max {}",
-            micros(p50),
-            micros(p99),
-            micros(p999),
-            micros(max)
-        )),
+    let points = |when: &str, points: &Option<Percentiles>| {
+        let name = format!("{} {when}", words.latency);
+        match points.filter(|it| it.count > 0) {
+            None => Line::raw(format!(" {name}")),
+            Some(Percentiles { p50, p99, p999, max, .. }) => Line::raw(format!(
+                " {name:<15} p50 {:<9} p99 {:<9} p99.9 {:<9} max {}",
+                micros(p50),
+                micros(p99),
+                micros(p999),
+                micros(max)
+            )),
+        }
     };
-    let lines = vec![rate, counts, points("e2e now   ", &now.recent), points("e2e so far", &now.so_far)];
+    let lines = vec![rate, counts, others, points("now", &now.recent), points("so far", &now.so_far)];
     frame.render_widget(Paragraph::new(lines), area);
 }
 
-fn draw_clusters(frame: &mut Frame<'_>, state: &State, area: Rect) {
-    let all = state.now.clusters.iter().map(|cluster| cluster.delivered).sum::<u64>().max(1) as f64;
-    let rows = state.now.clusters.iter().zip(state.rates.clusters.iter().chain(std::iter::repeat(&0.0)));
-    let rows = rows.map(|(cluster, rate)| {
-        (cluster.name.clone(), cluster.delivered, *rate, cluster.delivered as f64 / all)
-    });
-    draw_table(frame, " clusters ", rows, area);
-}
-
-fn draw_shards(frame: &mut Frame<'_>, state: &State, area: Rect) {
-    let all = state.now.shards.iter().map(|shard| shard.delivered).sum::<u64>().max(1) as f64;
-    let rows = state.now.shards.iter().zip(state.rates.shards.iter().chain(std::iter::repeat(&0.0)));
-    let rows = rows.enumerate().map(|(number, (shard, rate))| {
-        (format!("shard {number}"), shard.delivered, *rate, shard.delivered as f64 / all)
-    });
-    draw_table(frame, " shards ", rows, area);
-}
-
-/// Name, number, rate and share of each row, with a bar.
-fn draw_table(
-    frame: &mut Frame<'_>,
-    title: &str,
-    rows: impl Iterator<Item = (String, u64, f64, f64)>,
-    area: Rect,
-) {
-    const BAR: usize = 12;
-    let line = |(name, count, rate, share): (String, u64, f64, f64)| {
-        let filled = (share.clamp(0.0, 1.0) * BAR as f64).round() as usize;
-        let style = if rate == 0.0 { Style::new().fg(Color::Red) } else { Style::new() };
-        Line::from(vec![
-            Span::styled(
-                format!(
-                    "{name:<9.9}{:>13} {:>9}/s {:>5.1} % ",
-                    grouped(count),
-                    grouped(rate as u64),
-                    share * 100.0
-                ),
-                style,
-            ),
-            Span::styled("\u{2588}".repeat(filled), Style::new().fg(Color::Blue)),
-        ])
-    };
-    let mut lines: Vec<Line<'_>> = rows.map(line).collect();
-    let hidden = lines.len().saturating_sub(ROWS_MAX);
-    lines.truncate(ROWS_MAX);
-    if hidden > 0 {
+/// Name, number, rate and share of each row, with what else there is to say of it, or a bar.
+fn draw_table(frame: &mut Frame<'_>, table: &Table, rates: &[f64], area: Rect) {
+    let all = table.rows.iter().map(|row| row.count).sum::<u64>().max(1) as f64;
+    let rates = rates.iter().chain(std::iter::repeat(&0.0));
+    let name_width = table.rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0).clamp(2, 9);
+    let mut lines: Vec<Line<'_>> = Vec::new();
+    for (row, rate) in table.rows.iter().zip(rates) {
+        let share = row.count as f64 / all;
+        let style = if *rate < 0.5 { Style::new().fg(Color::Red) } else { Style::new() };
+        let figures = format!(
+            "{:<name_width$.name_width$}{:>11}{:>9}/s{:>6.1} %  ",
+            row.name,
+            grouped(row.count),
+            grouped(*rate as u64),
+            share * 100.0
+        );
+        let room = usize::from(area.width).saturating_sub(figures.chars().count() + 2);
+        let mut spans = vec![Span::styled(figures, style)];
+        if row.note.is_empty() && room >= BAR_MIN {
+            let filled = (share.clamp(0.0, 1.0) * room.min(BAR_MAX) as f64).round() as usize;
+            spans.push(Span::styled("\u{2588}".repeat(filled), Style::new().fg(Color::Blue)));
+        } else {
+            spans.push(Span::raw(row.note.as_str()));
+        }
+        lines.push(Line::from(spans));
+    }
+    let room = usize::from(area.height.saturating_sub(2)).max(1);
+    if lines.len() > room {
+        let hidden = lines.len() - (room - 1);
+        lines.truncate(room - 1);
         lines.push(Line::raw(format!("and {hidden} more")));
     }
-    frame.render_widget(Paragraph::new(lines).block(block(title)), area);
+    frame.render_widget(Paragraph::new(lines).block(block(&format!(" {} ", table.title))), area);
 }
 
 /// A line over time, with an upright one where a fault was told.
@@ -248,7 +254,7 @@ mod tests {
 
     use ratatui::{Terminal, backend::TestBackend};
 
-    use super::super::state::{ClusterNow, ShardNow, Snapshot};
+    use super::super::state::{Row, Snapshot, Words};
     use super::*;
 
     fn shown(state: &State, width: u16, height: u16) -> String {
@@ -269,11 +275,15 @@ mod tests {
                 rate_asked: 20_000,
                 sent: 20_000 * second,
                 delivered: 19_990 * second,
-                wrong: 3,
+                under_way: 10 * second,
+                under_way_max: 20_000,
+                others: [("wrong", 3), ("busy", 0)],
                 recent: Some(points),
                 so_far: Some(points),
-                clusters: vec![ClusterNow { name: "c1".to_owned(), delivered: 19_990 * second }],
-                shards: vec![ShardNow { sent: 20_000 * second, delivered: 19_990 * second }],
+                tables: vec![
+                    table("clusters", &["c1"], 19_990 * second, ""),
+                    table("shards", &["shard 0", "shard 1"], 9_995 * second, ""),
+                ],
                 ..Snapshot::default()
             });
             state.line(&format!("line {second}"));
@@ -301,11 +311,59 @@ mod tests {
         }
     }
 
+    /// As the registry's: one table, whose rows have more to say than a share.
+    fn state_of_nodes(nodes: usize) -> State {
+        let mut state = State::new("registry".to_owned());
+        let names: Vec<String> = (1..=nodes).map(|node| format!("n{node}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        for second in 1..=3_u64 {
+            state.update(Snapshot {
+                words: Words { things: "changes", latency: "converge", ..Words::default() },
+                phase: "faults",
+                elapsed: Duration::from_secs(second),
+                whole: Duration::from_secs(2),
+                tables: vec![table("nodes", &names, 500 * second, "3 of 3 nodes up, 3 192 services listed")],
+                ..Snapshot::default()
+            });
+        }
+        state
+    }
+
+    fn table(title: &'static str, names: &[&str], count: u64, note: &str) -> Table {
+        let row = |name: &&str| Row { name: (*name).to_owned(), count, note: note.to_owned() };
+        Table { title, rows: names.iter().map(row).collect() }
+    }
+
+    #[test]
+    fn what_else_there_is_to_say_of_a_row_stands_where_its_bar_would_be() {
+        let text = shown(&state_of_nodes(3), 80, 24);
+        for part in
+            ["changes", "converge so far", "n3", "500/s", "3 192 services listed", "faults", "2 s of 2 s"]
+        {
+            assert!(text.contains(part), "{part} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_row_is_whole_where_two_tables_stand_side_by_side() {
+        let text = shown(&state(), 80, 24);
+        assert!(text.contains("shard 1     79 960    9 995/s  50.0 %"), "{text}");
+        assert!(text.contains("line 8") && text.contains("kill c2/1"), "{text}");
+    }
+
+    #[test]
+    fn rows_that_there_is_no_room_for_are_counted() {
+        let text = shown(&state_of_nodes(40), 80, 24);
+        assert!(text.contains("n7") && !text.contains("n8") && text.contains("and 33 more"), "{text}");
+        assert!(shown(&state_of_nodes(40), 120, 60).contains("and 25 more"));
+    }
+
     #[test]
     fn no_terminal_is_too_small() {
         for (width, height) in [(80, 24), (60, 20), (20, 5), (3, 2), (1, 1)] {
             shown(&state(), width, height);
             shown(&State::new("pubsub".to_owned()), width, height);
+            shown(&state_of_nodes(9), width, height);
         }
         assert!(shown(&state(), 80, 24).contains("905 us"));
     }

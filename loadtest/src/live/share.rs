@@ -3,9 +3,11 @@
 use std::sync::{Arc, Mutex, TryLockError};
 
 use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
 
 use crate::recorder::{Counts, merge};
 use crate::series::interval_histogram;
+use crate::sparse;
 
 /// What one shard has seen since it last handed over.
 #[derive(Clone, Debug)]
@@ -38,10 +40,21 @@ pub(crate) struct Shares(Vec<Mutex<Option<Share>>>);
 /// All shares that were taken, together.
 #[derive(Clone, Debug)]
 pub(crate) struct Gathered {
-    pub(crate) e2e: Histogram<u64>,
-    pub(crate) delivered_by_cluster: Vec<u64>,
+    delivered_by_cluster: Vec<u64>,
     /// By shard.
     counts: Vec<Counts>,
+}
+
+/// What the shards of a process have seen.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Seen {
+    /// Since the last look, in nanoseconds.
+    #[serde(with = "sparse")]
+    pub(crate) recent: Histogram<u64>,
+    /// Since the start.
+    pub(crate) delivered_by_cluster: Vec<u64>,
+    /// Duplicate, reordered and corrupt messages, since the start.
+    pub(crate) wrong: u64,
 }
 
 impl Share {
@@ -103,16 +116,11 @@ impl Shares {
 
 impl Gathered {
     pub(crate) fn new(shards: usize, clusters: usize) -> Self {
-        let none = Share::new(clusters);
-        Self {
-            e2e: none.e2e,
-            delivered_by_cluster: none.delivered_by_cluster,
-            counts: vec![Counts::default(); shards],
-        }
+        Self { delivered_by_cluster: vec![0; clusters], counts: vec![Counts::default(); shards] }
     }
 
-    /// Takes what was handed over; answers the latencies among it.
-    pub(crate) fn take(&mut self, shares: &Shares) -> Histogram<u64> {
+    /// Takes what was handed over.
+    pub(crate) fn take(&mut self, shares: &Shares) -> Seen {
         let mut recent = interval_histogram();
         for (slot, counts) in shares.0.iter().zip(&mut self.counts) {
             let share = slot.lock().map_or_else(|slot| slot.into_inner().take(), |mut slot| slot.take());
@@ -123,13 +131,28 @@ impl Gathered {
                 *all += new;
             }
         }
-        merge(&mut self.e2e, &recent);
-        recent
+        let wrong = |counts: &Counts| counts.duplicate + counts.reordered + counts.corrupt;
+        Seen {
+            recent,
+            delivered_by_cluster: self.delivered_by_cluster.clone(),
+            wrong: self.counts.iter().map(wrong).sum(),
+        }
+    }
+}
+
+impl Seen {
+    /// Of no shard of a run over so many clusters.
+    pub(crate) fn nothing(clusters: usize) -> Self {
+        Self { recent: interval_histogram(), delivered_by_cluster: vec![0; clusters], wrong: 0 }
     }
 
-    /// Duplicate, reordered and corrupt messages of all shards so far.
-    pub(crate) fn wrong(&self) -> u64 {
-        self.counts.iter().map(|counts| counts.duplicate + counts.reordered + counts.corrupt).sum()
+    /// Adds what those of another process have seen.
+    pub(crate) fn add(&mut self, other: &Self) {
+        merge(&mut self.recent, &other.recent);
+        for (ours, theirs) in self.delivered_by_cluster.iter_mut().zip(&other.delivered_by_cluster) {
+            *ours += theirs;
+        }
+        self.wrong += other.wrong;
     }
 }
 
@@ -142,20 +165,25 @@ mod tests {
         let shares = Shares::new(2);
         let mut gathered = Gathered::new(2, 2);
         let mut share = Share::new(2);
+        let mut seen = 0;
         for round in 0..10_u64 {
             share.delivered((round % 2) as usize, 1_000_000 * (round + 1));
             shares.hand_over(1, &mut share, Counts { duplicate: round, ..Counts::default() });
             if round % 4 == 3 {
-                gathered.take(&shares);
+                seen += gathered.take(&shares).recent.len();
             }
         }
-        gathered.take(&shares);
+        seen += gathered.take(&shares).recent.len();
         shares.hand_over(1, &mut share, Counts { duplicate: 9, ..Counts::default() });
-        let recent = gathered.take(&shares);
-        assert!(!recent.is_empty());
-        assert_eq!((gathered.e2e.len(), gathered.delivered_by_cluster.as_slice()), (10, &[5, 5][..]));
-        assert_eq!(gathered.wrong(), 9);
-        assert!(gathered.take(&shares).is_empty());
+        let last = gathered.take(&shares);
+        assert!(!last.recent.is_empty());
+        assert_eq!((seen + last.recent.len(), last.delivered_by_cluster.as_slice()), (10, &[5, 5][..]));
+        assert_eq!(last.wrong, 9);
+        assert!(gathered.take(&shares).recent.is_empty());
+        let mut both = Seen::nothing(2);
+        both.add(&last);
+        both.add(&last);
+        assert_eq!((both.delivered_by_cluster, both.wrong), (vec![10, 10], 18));
         shares.hand_over(7, &mut share, Counts::default());
     }
 }

@@ -8,7 +8,8 @@ use crate::report::Percentiles;
 /// A run at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Snapshot {
-    /// "warm-up", "measured", "late".
+    pub(crate) words: Words,
+    /// "warm-up", "measured", "late", "faults".
     pub(crate) phase: &'static str,
     pub(crate) elapsed: Duration,
     /// How long the schedule takes, the warm-up included.
@@ -17,28 +18,56 @@ pub(crate) struct Snapshot {
     pub(crate) rate_asked: u64,
     pub(crate) sent: u64,
     pub(crate) delivered: u64,
-    pub(crate) busy: u64,
-    /// Duplicate, reordered or corrupt.
-    pub(crate) wrong: u64,
-    /// End to end: since the last look, and so far; in microseconds.
+    /// Neither delivered nor known to be lost.
+    pub(crate) under_way: u64,
+    /// More than this is rather missing.
+    pub(crate) under_way_max: u64,
+    /// What else is counted, and how often; of the first any is an alarm.
+    pub(crate) others: [(&'static str, u64); 2],
+    /// The latency that the run is about: since the last look, and so far; in microseconds.
     pub(crate) recent: Option<Percentiles>,
     pub(crate) so_far: Option<Percentiles>,
-    pub(crate) clusters: Vec<ClusterNow>,
-    pub(crate) shards: Vec<ShardNow>,
+    /// Two at most.
+    pub(crate) tables: Vec<Table>,
 }
 
-/// What a cluster has delivered so far.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct ClusterNow {
+/// What a scenario's figures are called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Words {
+    pub(crate) things: &'static str,
+    pub(crate) sent: &'static str,
+    pub(crate) delivered: &'static str,
+    pub(crate) under_way: &'static str,
+    pub(crate) latency: &'static str,
+}
+
+/// Those who share the work.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Table {
+    pub(crate) title: &'static str,
+    pub(crate) rows: Vec<Row>,
+}
+
+/// One of them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Row {
     pub(crate) name: String,
-    pub(crate) delivered: u64,
+    /// What it has done so far.
+    pub(crate) count: u64,
+    /// What else there is to say of it; if nothing, its share is drawn.
+    pub(crate) note: String,
 }
 
-/// What a shard has done so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct ShardNow {
-    pub(crate) sent: u64,
-    pub(crate) delivered: u64,
+impl Default for Words {
+    fn default() -> Self {
+        Self {
+            things: "messages",
+            sent: "sent",
+            delivered: "delivered",
+            under_way: "under way or lost",
+            latency: "e2e",
+        }
+    }
 }
 
 /// Rates between two snapshots.
@@ -46,8 +75,8 @@ pub(crate) struct ShardNow {
 pub(super) struct Rates {
     pub(super) sent: f64,
     pub(super) delivered: f64,
-    pub(super) clusters: Vec<f64>,
-    pub(super) shards: Vec<f64>,
+    /// By table and row.
+    pub(super) tables: Vec<Vec<f64>>,
 }
 
 /// A point of the pictures.
@@ -127,17 +156,15 @@ impl State {
 
 fn rates(before: &Snapshot, now: &Snapshot, seconds: f64) -> Rates {
     let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / seconds;
-    let clusters = now.clusters.iter().enumerate();
-    let shards = now.shards.iter().enumerate();
+    let counted = |table: usize, row: usize| Some(before.tables.get(table)?.rows.get(row)?.count);
+    let of_table = |(table, it): (usize, &Table)| {
+        let rows = it.rows.iter().enumerate();
+        rows.map(|(row, it)| rate(it.count, counted(table, row).unwrap_or(0))).collect()
+    };
     Rates {
         sent: rate(now.sent, before.sent),
         delivered: rate(now.delivered, before.delivered),
-        clusters: clusters
-            .map(|(place, it)| rate(it.delivered, before.clusters.get(place).map_or(0, |it| it.delivered)))
-            .collect(),
-        shards: shards
-            .map(|(place, it)| rate(it.delivered, before.shards.get(place).map_or(0, |it| it.delivered)))
-            .collect(),
+        tables: now.tables.iter().enumerate().map(of_table).collect(),
     }
 }
 
@@ -150,7 +177,7 @@ mod tests {
             elapsed: Duration::from_millis(millis),
             sent: delivered,
             delivered,
-            shards: vec![ShardNow { sent: delivered, delivered }],
+            tables: vec![Table { title: "shards", rows: vec![Row { count: delivered, ..Row::default() }] }],
             ..Snapshot::default()
         }
     }
@@ -161,7 +188,7 @@ mod tests {
         for (millis, delivered) in [(200, 1_000), (400, 2_000), (600, 3_000), (800, 4_000)] {
             state.update(at(millis, delivered));
         }
-        assert_eq!((state.rates.delivered, state.rates.shards.as_slice()), (5_000.0, &[5_000.0][..]));
+        assert_eq!((state.rates.delivered, state.rates.tables.as_slice()), (5_000.0, &[vec![5_000.0]][..]));
         assert_eq!(state.history.len(), 1);
         assert_eq!(state.now.delivered, 4_000);
     }

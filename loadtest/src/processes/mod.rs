@@ -16,6 +16,7 @@ use crate::crew::Crew;
 use crate::fault::{Injector, Pages, Routes, Witness};
 use crate::findings::Findings;
 use crate::interrupt::{Interrupt, Interruption};
+use crate::live::{self, Row, Sight, Table, Watch};
 use crate::options::RunOptions;
 use crate::plan::{OVERRUN_MAX, Plan};
 use crate::quantity::grouped;
@@ -57,10 +58,23 @@ pub(crate) fn run(options: &RunOptions, console: Console, interrupt: &Interrupt)
         measured_from: None,
         interrupted: None,
         shown: (0, Totals::default()),
+        watch: Watch::new(
+            console,
+            0,
+            assignment.clusters.iter().map(ToString::to_string).collect(),
+            options.pace.per_second().round() as u64,
+            assignment.roles.copies(),
+        ),
     };
     let asked = Instant::now();
     for process in 0..options.processes {
-        let setup = Setup { process, shards: options.shards, plan: plan.clone(), home: home.clone() };
+        let setup = Setup {
+            process,
+            shards: options.shards,
+            is_watched: console.is_screen(),
+            plan: plan.clone(),
+            home: home.clone(),
+        };
         course.crew.ask(process, &Order::Start(Box::new(setup)))?;
     }
     console.line(format_args!(
@@ -106,6 +120,7 @@ struct Course<'a> {
     interrupted: Option<Interruption>,
     /// The second of the last progress line, and what it showed.
     shown: (u64, Totals),
+    watch: Watch,
 }
 
 /// What all processes together have done.
@@ -182,14 +197,26 @@ impl Course<'_> {
             self.console.line(format_args!("interrupted after {:.1} s; collecting", at_nanos as f64 / 1e9));
         }
         let mut seen = Seen { totals: Totals::default(), have_all_sent: true, awaits_link: false };
-        for (process, news) in self.crew.ask_all(&self.all, &Order::Look)?.into_iter().enumerate() {
-            let News::Totals { totals, has_sent_all, cut_off } = news else {
+        let is_watching = self.watch.is_due();
+        let mut shown = live::Seen::nothing(self.assignment.clusters.len());
+        let mut workers = Table { title: "processes", rows: Vec::new() };
+        let answers = self.crew.ask_all(&self.all, &Order::Look { is_watching })?;
+        for (process, news) in answers.into_iter().enumerate() {
+            let News::Totals { totals, has_sent_all, cut_off, seen: to_show } = news else {
                 return Err(RunError::Process { process, reason: "an answer to another order".to_owned() });
             };
             seen.totals.add(totals);
             seen.have_all_sent &= has_sent_all;
             let may_return = |cluster: &usize| !self.injector.is_down(*cluster, self.nodes);
             seen.awaits_link |= self.interrupted.is_none() && cut_off.iter().any(may_return);
+            to_show.iter().for_each(|of_process| shown.add(of_process));
+            let name = format!("w{}", process + 1);
+            workers.rows.push(Row { name, count: totals.delivered, note: String::new() });
+        }
+        if is_watching {
+            let elapsed_nanos = monotonic_nanos().saturating_sub(self.start_nanos);
+            let sight = Sight { elapsed_nanos, totals: seen.totals, seen: shown, workers };
+            self.watch.show(sight, &self.assignment.schedule);
         }
         self.show_progress(seen.totals);
         Ok(seen)

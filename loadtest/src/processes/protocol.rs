@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::control::Totals;
 use crate::crew::Reply;
 use crate::fault::{Detour, Pages};
+use crate::live::Seen;
 use crate::plan::Plan;
 use crate::servers::Servers;
 use crate::worker::Outcome;
@@ -18,8 +19,8 @@ pub(crate) enum Order {
     Start(Box<Setup>),
     /// The first message is due at this time of the monotonic clock.
     Go { start_nanos: u64 },
-    /// Tell the counters.
-    Look,
+    /// Tell the counters, and to `is_watching` also what the live view shows.
+    Look { is_watching: bool },
     /// A fault strikes this cluster.
     Strike { cluster: usize },
     /// Send nothing more.
@@ -35,6 +36,8 @@ pub(crate) struct Setup {
     pub(crate) process: usize,
     /// Of each process.
     pub(crate) shards: usize,
+    /// Whether there is a live view.
+    pub(crate) is_watched: bool,
     pub(crate) plan: Plan,
     pub(crate) home: Home,
 }
@@ -56,6 +59,8 @@ pub(crate) enum News {
         has_sent_all: bool,
         /// Clusters to which some shard has no connection; told in a run with faults.
         cut_off: Vec<usize>,
+        /// For the live view.
+        seen: Option<Box<Seen>>,
     },
     HandedIn {
         /// Of each shard.

@@ -11,6 +11,7 @@ use crate::clock::monotonic_nanos;
 use crate::control::Control;
 use crate::fault::{Journal, Pages};
 use crate::fleet::{orders, say};
+use crate::live::Gathered;
 use crate::scenario::{HAND_IN_MAX, HandedIn, SETUP_MAX, start_node, stop};
 use crate::servers::{self, Servers};
 use crate::worker::Outcome;
@@ -35,6 +36,8 @@ struct Worker {
     clusters: Vec<ClusterName>,
     /// In a run with faults.
     journal: Option<Journal>,
+    /// For the live view.
+    gathered: Gathered,
 }
 
 /// Between two looks at whether the shards are ready.
@@ -52,11 +55,10 @@ fn carry_out(worker: &mut Option<Worker>, order: Order) -> Result<News, String> 
             worker.control.start_at(Instant::now() + Duration::from_nanos(in_nanos));
             Ok(News::Done)
         }
-        (Order::Look, Some(worker)) => {
-            worker.check()?;
-            let (totals, has_sent_all) = (worker.control.totals(), worker.control.all_sent());
-            Ok(News::Totals { totals, has_sent_all, cut_off: worker.cut_off() })
-        }
+        (Order::Look { is_watching }, Some(_)) => match worker {
+            Some(worker) => worker.look(is_watching),
+            None => Err("there is no node".to_owned()),
+        },
         (Order::Strike { cluster }, Some(worker)) => {
             worker.control.strike(cluster);
             Ok(News::Done)
@@ -79,17 +81,19 @@ impl Worker {
         let mut builder = builder(&setup.home).map_err(|error| error.to_string())?;
         builder = builder.name(format!("loadtest{}", setup.process + 1)).shards(setup.shards);
         let clusters = servers::clusters(&mut builder);
+        let gathered = Gathered::new(setup.shards, clusters.len());
         let assignment = setup.plan.assignment(clusters, setup.process * setup.shards);
         let journal =
             assignment.has_faults.then(|| Journal::new(&assignment.clusters, assignment.first_shard));
         if let Some(journal) = &journal {
             builder = journal.listen(builder);
         }
-        let control = Arc::new(Control::new(setup.shards));
+        let control = Control::new(setup.shards);
+        let control = Arc::new(if setup.is_watched { control.watched() } else { control });
         let (node, handed_in) =
             start_node(builder, &control, &assignment).map_err(|error| error.to_string())?;
         let (shards, clusters) = (setup.shards, assignment.clusters);
-        let worker = Self { node, control, handed_in, shards, clusters, journal };
+        let worker = Self { node, control, handed_in, shards, clusters, journal, gathered };
         let until = Instant::now() + SETUP_MAX;
         while !worker.control.all_ready() {
             worker.check()?;
@@ -99,6 +103,14 @@ impl Worker {
             std::thread::sleep(TICK);
         }
         Ok(worker)
+    }
+
+    fn look(&mut self, is_watching: bool) -> Result<News, String> {
+        self.check()?;
+        let (totals, has_sent_all) = (self.control.totals(), self.control.all_sent());
+        let shares = self.control.shares().filter(|_| is_watching);
+        let seen = shares.map(|shares| Box::new(self.gathered.take(shares)));
+        Ok(News::Totals { totals, has_sent_all, cut_off: self.cut_off(), seen })
     }
 
     /// A shard that hands something in before the end has failed.

@@ -2,6 +2,7 @@
 
 mod convergence;
 mod faults;
+mod look;
 mod member;
 mod passages;
 mod plan;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 use croupier::testing::LocalCluster;
 
 use self::convergence::Convergence;
+use self::look::Look;
 use self::passages::Passages;
 use self::protocol::{News, NodeSetup, Order, Record, Setup, Shown, Traffic};
 use self::report::{BytesReport, Findings, MemoryReport};
@@ -27,6 +29,7 @@ use crate::clock::{monotonic_nanos, nanos};
 use crate::console::Console;
 use crate::crew::{Crew, Reply};
 use crate::interrupt::{Interrupt, Interruption};
+use crate::live::Pulse;
 use crate::options::RegistryOptions;
 use crate::quantity::grouped;
 use crate::report::rounded;
@@ -97,6 +100,8 @@ pub(crate) fn run(
         passages: Passages::new(&options.faults, options.nodes).map_err(RunError::Proxy)?,
         made: vec![0; options.nodes],
         false_alarms: 0,
+        look: None,
+        is_in_faults: false,
     };
     let memory = cluster.prepare()?;
     let (idle, idle_for) = cluster.idle()?;
@@ -106,6 +111,8 @@ pub(crate) fn run(
     let start_nanos = monotonic_nanos() + nanos(START_DELAY);
     cluster.ask_all(&Order::Begin { start_nanos })?;
     cluster.crew.begin();
+    let (nodes, rate) = (options.nodes, options.rate.per_second());
+    cluster.look = Some(Look::new(Pulse::new(console), &schedule, start_nanos, nodes, rate));
     cluster.show_until(begun, begun + Duration::from_nanos(schedule.measured_from_nanos()))?;
     let cpu_before = cluster.crew.cpu(&pids);
     let (before, since) = (cluster.traffic()?, Instant::now());
@@ -120,11 +127,14 @@ pub(crate) fn run(
     cluster.made.clone_from(&convergence.made);
 
     let agreed_before = cluster.agree()?;
+    cluster.is_in_faults = !options.faults.is_empty();
+    cluster.look_now()?;
     let faults = if interrupted.is_none() { cluster.suffer(&options.faults)? } else { Vec::new() };
     // In the faults there is nothing to stop.
     let interrupted = interrupted.or(cluster.interruption(start_nanos));
     cluster.crew.collect();
     let agreed_after = cluster.agree()?;
+    cluster.look_now()?;
     cluster.count_unexpected()?;
 
     surroundings.pressure_after_percent = surroundings::pressure_percent();
@@ -178,6 +188,9 @@ struct Cluster<'a> {
     made: Vec<u64>,
     /// Times that a node found another one gone that was not.
     false_alarms: u64,
+    /// For the live view, once the changes have begun.
+    look: Option<Look>,
+    is_in_faults: bool,
 }
 
 impl Cluster<'_> {
@@ -303,9 +316,9 @@ impl Cluster<'_> {
             let seconds = Instant::now().saturating_duration_since(begun).as_secs() as u32;
             let next = begun + PROGRESS_EVERY * (seconds + 1);
             if next >= until {
-                return self.crew.wait_until(until);
+                return self.look_until(until);
             }
-            self.crew.wait_until(next)?;
+            self.look_until(next)?;
             if self.crew.interrupted().is_some() {
                 return Ok(());
             }
@@ -354,7 +367,7 @@ impl Cluster<'_> {
             if is_complete || now - changed >= QUIET_MAX || now >= until {
                 return Ok(());
             }
-            self.crew.wait_until(now + POLL)?;
+            self.look_until(now + POLL)?;
         }
     }
 

@@ -28,6 +28,8 @@ pub(crate) enum Order {
     Stop,
     /// Answered by `Progress`.
     Progress,
+    /// For the live view: when these changes, by node and number, were seen; answered by `Looked`.
+    Look { changes: Vec<(usize, u64)> },
     /// Hands in what was recorded; answered by `Recorded`.
     HandIn,
     /// Answered by `Shown`.
@@ -81,6 +83,11 @@ pub(crate) enum News {
         /// Nodes that have made all their changes, or given up.
         finished: usize,
     },
+    Looked {
+        nodes: Vec<NodeNow>,
+        /// For each of the changes: when the last of this process's nodes saw it; 0 when one of them has not.
+        seen_nanos: Vec<u64>,
+    },
     Recorded(Vec<Record>),
     Shown(Vec<Shown>),
     /// The services of node `origin` are all gone, or all there again, for node `node`.
@@ -104,6 +111,20 @@ pub(crate) struct Traffic {
     pub(crate) repairs: u64,
     /// Frames and links that were refused.
     pub(crate) refused: u64,
+}
+
+/// How a node stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct NodeNow {
+    /// From 0.
+    pub(crate) number: usize,
+    /// Changes of its own, and those of others that it saw.
+    pub(crate) made: u64,
+    pub(crate) seen: u64,
+    /// Nodes that it holds to be up, itself among them.
+    pub(crate) up: u64,
+    /// Services that its watches have named.
+    pub(crate) listed: u64,
 }
 
 /// What one node did and saw.

@@ -67,6 +67,18 @@ impl Tracker {
         self.origins.iter().map(|origin| origin.sightings.seen).sum()
     }
 
+    /// When a change of a node was seen; 0 when it was not.
+    pub(crate) fn seen_at(&self, node: usize, number: u64) -> u64 {
+        let origin = self.origins.get(node);
+        let seen = origin.and_then(|origin| origin.sightings.seen_nanos.get(number as usize));
+        seen.copied().unwrap_or(0)
+    }
+
+    /// Services that are there, of all nodes.
+    pub(crate) fn listed(&self) -> u64 {
+        self.origins.iter().map(|origin| origin.visible).sum()
+    }
+
     /// What was seen of each node; nothing is recorded after this.
     pub(crate) fn take(&mut self) -> Vec<Sightings> {
         self.is_recording = false;
@@ -261,6 +273,18 @@ mod tests {
         tracker.went(0, Item::Pool(5_000), 9);
         let sightings = tracker.take().remove(0);
         assert_eq!((sightings.seen, sightings.repeated, sightings.unexplained), (1, 1, 5));
+    }
+
+    #[test]
+    fn a_change_can_be_asked_for_while_the_run_goes_on() {
+        let mut tracker = Tracker::new(2, POOL);
+        tracker.record(&[9, 9]);
+        assert_eq!(tracker.came(1, Item::Pool(POOL), addition_of(POOL), 5), None);
+        assert_eq!(
+            [(1, 0), (1, 3), (0, 0), (1, 9), (7, 0)].map(|(node, it)| tracker.seen_at(node, it)),
+            [5, 0, 0, 0, 0]
+        );
+        assert_eq!(tracker.listed(), 1);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use futures_lite::future::block_on;
 
 use super::member::{self, NodeState};
 use super::plan::{kinds, node_name};
-use super::protocol::{News, Order, Record, Setup, Shown, Traffic};
+use super::protocol::{News, NodeNow, Order, Record, Setup, Shown, Traffic};
 use super::shown::services_of_node;
 use crate::fleet::{orders, say};
 
@@ -80,8 +80,23 @@ impl Worker {
                 let finished = self.members.iter().filter(|member| member.state.has_finished()).count();
                 Ok(News::Progress { made, seen, finished })
             }
+            Order::Look { changes } => Ok(self.look(&changes)),
             Order::HandIn => Ok(News::Recorded(self.members.iter().map(Member::record).collect())),
             Order::Show => Ok(News::Shown(self.shown()?)),
+        }
+    }
+
+    fn look(&self, changes: &[(usize, u64)]) -> News {
+        // Its own changes a node does not see.
+        let others = |node: usize| self.members.iter().filter(move |member| member.number != node);
+        let seen = |(node, number): &(usize, u64)| {
+            let times = others(*node).map(|member| member.state.tracker().seen_at(*node, *number));
+            // A process that has only the node itself waits for nobody.
+            times.map(|at| (at > 0).then_some(at)).try_fold(1, |last, at| Some(at?.max(last))).unwrap_or(0)
+        };
+        News::Looked {
+            nodes: self.members.iter().map(Member::now).collect(),
+            seen_nanos: changes.iter().map(seen).collect(),
         }
     }
 
@@ -191,6 +206,19 @@ impl Worker {
 }
 
 impl Member {
+    fn now(&self) -> NodeNow {
+        let up = self.handle.nodes();
+        let made = self.state.made().len() as u64;
+        let tracker = self.state.tracker();
+        NodeNow {
+            number: self.number,
+            made,
+            seen: tracker.seen(),
+            up: up.iter().filter(|status| status.standing == NodeStanding::Up).count() as u64,
+            listed: tracker.listed(),
+        }
+    }
+
     fn record(&self) -> Record {
         Record {
             node: self.number,
