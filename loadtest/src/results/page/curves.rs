@@ -32,8 +32,10 @@ pub(super) fn latencies(run: &RunFile) -> String {
         .collect();
     let mut content = String::new();
     if !drawn.is_empty() {
-        let words: Vec<(&str, String)> =
-            drawn.iter().map(|(name, class, _)| (*class, [*name, meaning_of(name)].join(": "))).collect();
+        let words: Vec<(&str, String)> = drawn
+            .iter()
+            .map(|(name, class, _)| (*class, [&name.replace('_', " "), meaning_of(name)].join(": ")))
+            .collect();
         let entries: Vec<(&str, &str)> =
             words.iter().map(|(class, words)| (*class, words.as_str())).collect();
         content.push_str(&legend(&entries));

@@ -184,7 +184,7 @@ pub(super) fn meaning_of(latency: &str) -> &'static str {
         "e2e" => "from the intended send",
         "lag" => "intended to actual send",
         "wire" => "from the actual send",
-        "service" => "from the actual call",
+        "service" => "from the actual send to the answer",
         "converge" => "intended change to the last node",
         "first" => "intended change to the first node",
         "failed" => "intended call to its error",

@@ -47,11 +47,25 @@ pub(super) fn table(run: &RunFile) -> String {
     if run.faults.is_empty() {
         return String::new();
     }
-    let rows: String = run.faults.iter().enumerate().map(|(place, fault)| row(place + 1, fault)).collect();
+    // What no fault of this scenario has is no column.
+    let has = |key: &str| run.faults.iter().any(|fault| fault.get(key).is_some_and(|value| !value.is_null()));
+    let counts: Vec<(&str, &str)> =
+        [("lost", "lost"), ("in_doubt", "in doubt")].into_iter().filter(|(key, _)| has(key)).collect();
+    let has_others = has("clusters");
+    let mut head = String::from(
+        "<th>fault</th><th class=\"n\">struck</th><th class=\"n\">detected after</th>\
+         <th class=\"n\">recovered after</th>",
+    );
+    for (_, name) in &counts {
+        let _ = write!(head, "<th class=\"n\">{name}</th>");
+    }
+    if has_others {
+        head.push_str("<th class=\"words\">the others</th>");
+    }
+    let rows = run.faults.iter().enumerate().map(|(place, fault)| row(place + 1, fault, &counts, has_others));
     let content = format!(
-        "<div class=\"scroll stack\"><table><thead><tr><th>fault</th><th class=\"n\">struck</th>\
-         <th class=\"n\">detected after</th><th class=\"n\">recovered after</th><th class=\"n\">lost</th>\
-         <th class=\"n\">in doubt</th><th class=\"words\">the others</th></tr></thead><tbody>{rows}</tbody></table></div>"
+        "<div class=\"scroll stack\"><table><thead><tr>{head}</tr></thead><tbody>{}</tbody></table></div>",
+        rows.collect::<String>()
     );
     let since = match run.scenario.as_str() {
         "registry" => "Times are in seconds since the end of the measured phase.",
@@ -60,7 +74,7 @@ pub(super) fn table(run: &RunFile) -> String {
     section("Faults", since, &content)
 }
 
-fn row(number_of: usize, fault: &Map<String, Value>) -> String {
+fn row(number_of: usize, fault: &Map<String, Value>, counts: &[(&str, &str)], has_others: bool) -> String {
     let mut cells = String::new();
     let mut cell = |name: &str, class: &str, text: &str| {
         let _ = write!(cells, "<td class=\"{class}\" data-name=\"{name}\">{text}</td>");
@@ -75,11 +89,13 @@ fn row(number_of: usize, fault: &Map<String, Value>) -> String {
         if recovered.is_some() { "n" } else { "n alarm" },
         recovered.as_deref().unwrap_or("not seen"),
     );
-    for (key, name) in [("lost", "lost"), ("in_doubt", "in doubt")] {
+    for (key, name) in counts {
         let count = number(fault, key).map_or("\u{2013}".to_owned(), whole);
         cell(name, "n", &count);
     }
-    cell("the others", "words", &others(fault));
+    if has_others {
+        cell("the others", "words", &others(fault));
+    }
     format!("<tr><th scope=\"row\">{number_of}\u{2002}{}</th>{cells}</tr>", escaped(&name_of(fault)))
 }
 

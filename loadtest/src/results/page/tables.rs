@@ -14,7 +14,24 @@ use crate::slo::micros;
 const BARS_MAX: usize = 64;
 
 /// The order of the counts that people look for first.
-const COUNTS_FIRST: [&str; 6] = ["sent", "delivered", "lost", "duplicate", "reordered", "corrupt"];
+const COUNTS_FIRST: [&str; 16] = [
+    "sent",
+    "delivered",
+    "lost",
+    "calls",
+    "answered",
+    "executed",
+    "changes",
+    "adds",
+    "updates",
+    "removals",
+    "to_be_seen",
+    "seen",
+    "missing",
+    "duplicate",
+    "reordered",
+    "corrupt",
+];
 
 /// What has a section of its own.
 const SHOWN_ELSEWHERE: [&str; 1] = ["beside"];
@@ -162,7 +179,7 @@ pub(super) fn counts(run: &RunFile) -> String {
             _ => "",
         },
         &format!(
-            "<table><thead><tr><th></th><th class=\"n\">measured phase</th><th class=\"n\">warm-up</th></tr></thead>\
+            "<table class=\"long\"><thead><tr><th></th><th class=\"n\">measured phase</th><th class=\"n\">warm-up</th></tr></thead>\
              <tbody>{rows}</tbody></table>"
         ),
     )

@@ -54,15 +54,20 @@ fn what_speaks_against_a_run_is_on_top() {
 fn a_closed_loop_beside_the_open_one_is_shown_under_it_and_what_it_hides_stands_out() {
     assert!(!page(&sample_run()).contains("closed loop"), "there was none");
     let mut run = sample_run();
-    let closed = json!({"p50": 170.0, "p90": 180.0, "p99": 190.0, "p999": 300.0, "max": 5_000.0, "count": 1_234});
-    let beside = json!({"concurrency": 7, "sent": 1_234, "delivered": 1_234, "rate": 120.5, "e2e_us": closed});
+    let closed =
+        json!({"p50": 170.0, "p90": 180.0, "p99": 190.0, "p999": 300.0, "max": 5_000.0, "count": 1_234});
+    let beside =
+        json!({"concurrency": 7, "sent": 1_234, "delivered": 1_234, "rate": 120.5, "e2e_us": closed});
     run.rest.insert("beside".to_owned(), beside);
     let page = page(&run);
     check_well_formed(&page);
     let (_, row) = page.split_once("closed loop<span").expect("its row");
     let (row, _) = row.split_once("</tr>").expect("a row ends");
     assert!(row.contains("7 under way") && row.contains("1\u{202f}234"), "{row}");
-    assert!(row.contains("hiding\" data-name=\"p99.9\">300 us") && !row.contains("hiding\" data-name=\"p99\""), "{row}");
+    assert!(
+        row.contains("hiding\" data-name=\"p99.9\">300 us") && !row.contains("hiding\" data-name=\"p99\""),
+        "{row}"
+    );
     assert!(!page.contains("<h3>Beside"), "and it is shown once");
 }
 

@@ -13,14 +13,16 @@ pub(super) fn charts(run: &RunFile) -> String {
         return String::new();
     };
     let marks = FaultMark::of(run);
-    let time = TimeAxis { series, marks: &marks };
+    let words = Words::of(&run.scenario);
+    let time = TimeAxis { series, marks: &marks, words };
     let content = format!("{}{}", time.throughput(), time.latency());
     section(
         "Over time",
         &format!(
             "Seconds since the measured phase began; one point for every {} s. Latencies and losses stand where a \
-             message was due, arrivals where they came.",
-            plain(series.interval_s)
+             {} was due, arrivals where they came.",
+            plain(series.interval_s),
+            words.thing
         ),
         &content,
     )
@@ -32,6 +34,28 @@ type Line = (&'static str, fn(&IntervalReport) -> f64);
 struct TimeAxis<'a> {
     series: &'a SeriesReport,
     marks: &'a [FaultMark],
+    words: Words,
+}
+
+/// What the lines are called.
+#[derive(Clone, Copy)]
+struct Words {
+    thing: &'static str,
+    sent: &'static str,
+    arrived: &'static str,
+    lost: &'static str,
+}
+
+impl Words {
+    fn of(scenario: &str) -> Self {
+        let of = |thing, sent, arrived, lost| Self { thing, sent, arrived, lost };
+        match scenario {
+            "reqrep" => of("request", "sent a second", "answered a second", "not answered a second"),
+            "calls" => of("call", "made a second", "answered a second", "not answered a second"),
+            "registry" => of("change", "made a second", "seen by all a second", "not seen by all a second"),
+            _ => of("message", "sent a second", "arrived a second", "lost a second"),
+        }
+    }
 }
 
 impl TimeAxis<'_> {
@@ -44,9 +68,9 @@ impl TimeAxis<'_> {
         let (sent, arrived, lost) = (points(|it| it.sent), points(|it| it.arrived), points(|it| it.lost));
         let has_losses = all.iter().any(|interval| interval.lost > 0);
         let most = sent.iter().chain(&arrived).map(|(_, rate)| *rate).fold(1.0, f64::max);
-        let mut entries = vec![("blue", "arrived a second"), ("grey", "sent a second")];
+        let mut entries = vec![("blue", self.words.arrived), ("grey", self.words.sent)];
         if has_losses {
-            entries.push(("orange", "lost a second"));
+            entries.push(("orange", self.words.lost));
         }
         self.chart("Throughput", entries, |size, bands| {
             let steps = round_steps(0.0, most * 1.05, 4);
