@@ -5,8 +5,8 @@ use super::{Demand, Findings, IoUringFinding, KERNEL_MIN, LOCKED_BYTES_MIN, Prob
 /// Rings of an executor: the main, the latency and the polling one.
 const RINGS_PER_SHARD: u64 = 3;
 
-/// Files of a shard beside its sockets: three rings, event descriptors of the shard and of its
-/// blocking thread, and some to spare.
+/// Files of a shard beside its sockets: three rings, event descriptors of the shard, of its blocking thread and of
+/// its bell, the lookout's set, and some to spare.
 const FILES_PER_SHARD: u64 = 16;
 
 /// Files of the node beside its shards: resolver, admin port, log, and the app's own.

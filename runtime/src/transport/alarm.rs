@@ -8,8 +8,7 @@ use std::{
 };
 
 #[cfg(not(test))]
-use glommio::timer::Timer;
-
+use super::lookout::Timer;
 #[cfg(test)]
 use super::simulated::Timer;
 
@@ -24,7 +23,7 @@ pub(crate) async fn sleep(duration: Duration) {
             timer = Some(pending_timer(duration, cx).1);
             Poll::Pending
         }
-        Some(timer) => Pin::new(timer).poll(cx).map(drop),
+        Some(timer) => Pin::new(timer).poll(cx),
     })
     .await;
 }

@@ -1,8 +1,10 @@
 //! One executor on one thread, and the tasks on it.
 
-use std::{future::Future, io, time::Duration};
+use std::{future::Future, io, rc::Rc, time::Duration};
 
 use glommio::{GlommioError, LocalExecutorBuilder, Placement, task::JoinHandle};
+
+use super::lookout::{Lookout, lookout};
 
 /// Locked memory that an executor asks for beside its rings: sockets read into buffers of our own.
 pub(crate) const IO_MEMORY_BYTES: usize = 64 << 10;
@@ -32,7 +34,6 @@ pub(crate) fn run_executor<T>(
     let placement = settings.cpu.map_or(Placement::Unbound, Placement::Fixed);
     let mut builder = LocalExecutorBuilder::new(placement)
         .name(&settings.name)
-        .spin_before_park(settings.spin)
         .io_memory(IO_MEMORY_BYTES)
         .ring_depth(RING_DEPTH);
     if let Some(preempt_timer) = settings.preempt_timer {
@@ -50,13 +51,26 @@ pub(crate) fn run_executor<T>(
             return None;
         }
     };
+    let lookout = match Lookout::new(settings.spin) {
+        Ok(lookout) => lookout,
+        Err(error) => {
+            made(Err(error));
+            return None;
+        }
+    };
     made(Ok(()));
-    Some(executor.run(future))
+    Some(executor.run(async move {
+        lookout.install();
+        glommio::spawn_local(Rc::clone(&lookout).keep()).detach();
+        let outcome = Rc::clone(&lookout).attend(future).await;
+        lookout.close();
+        outcome
+    }))
 }
 
 /// Starts a task on the executor of this thread.
 pub(crate) fn spawn<F: Future<Output = ()> + 'static>(future: F) -> Task {
-    Task(glommio::spawn_local(future).detach())
+    Task(glommio::spawn_local(lookout().attend(future)).detach())
 }
 
 /// A running task. Dropping it lets the task go on.

@@ -3,13 +3,16 @@
 use std::{
     io,
     net::SocketAddr,
-    os::fd::{FromRawFd, IntoRawFd},
+    os::fd::{BorrowedFd, FromRawFd, IntoRawFd},
 };
 
 use glommio::net::{AcceptedTcpStream, TcpListener};
 use socket2::{Domain, Protocol, SockAddr, Type};
 
-use super::executor::io_error;
+use super::{
+    executor::io_error,
+    lookout::{Lookout, Watch},
+};
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 1024;
@@ -42,18 +45,27 @@ impl BoundListener {
 
     /// Brings it onto this thread's executor.
     pub(crate) fn listen(self) -> Listener {
-        // SAFETY: the descriptor is a listening TCP socket, and its ownership moves with `into_raw_fd`.
-        Listener(unsafe { TcpListener::from_raw_fd(self.socket.into_raw_fd()) })
+        // SAFETY: the descriptor is a listening TCP socket, and its ownership moves with `into_raw_fd`; the borrow
+        // of it is for the watch, which is dropped before the listener.
+        let (descriptor, listener) = unsafe {
+            let descriptor = self.socket.into_raw_fd();
+            (BorrowedFd::borrow_raw(descriptor), TcpListener::from_raw_fd(descriptor))
+        };
+        Listener { _watch: Lookout::watch(descriptor, true).ok(), listener }
     }
 }
 
 /// A listening socket on this thread's executor.
-pub(crate) struct Listener(TcpListener);
+pub(crate) struct Listener {
+    /// Who connects ends the thread's wait, so that the reactor sees it. Without a watch it is seen a little later.
+    _watch: Option<Watch>,
+    listener: TcpListener,
+}
 
 impl Listener {
     /// The next connection.
     pub(crate) async fn accept(&self) -> io::Result<Accepted> {
-        self.0.shared_accept().await.map(Accepted).map_err(io_error)
+        self.listener.shared_accept().await.map(Accepted).map_err(io_error)
     }
 }
 

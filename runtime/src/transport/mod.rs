@@ -2,13 +2,16 @@
 //! what this module gives out, so that the sockets can move to another ring without it.
 
 mod alarm;
+mod bell;
 mod executor;
 mod listener;
+mod lookout;
 mod off_shard;
 mod resolve;
 #[cfg(test)]
 pub(crate) mod simulated;
 mod socket;
+mod stream;
 mod tls;
 
 pub use self::tls::AcceptedTls;

@@ -132,7 +132,7 @@ pub(crate) struct Waiting {
 
 /// A timer of the executor, or a simulated one.
 pub(crate) enum Timer {
-    Kernel(glommio::timer::Timer),
+    Kernel(super::lookout::Timer),
     Simulated { host: Rc<Host>, due: Instant, key: Option<(Instant, u64)>, waiting: Rc<Waiting> },
 }
 
@@ -143,7 +143,7 @@ impl Timer {
                 let due = host.begin + host.clock.get() + wait;
                 Timer::Simulated { host, due, key: None, waiting: Rc::default() }
             }
-            None => Timer::Kernel(glommio::timer::Timer::new(wait)),
+            None => Timer::Kernel(super::lookout::Timer::new(wait)),
         }
     }
 }
@@ -153,7 +153,7 @@ impl Future for Timer {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         match &mut *self {
-            Timer::Kernel(timer) => Pin::new(timer).poll(cx).map(drop),
+            Timer::Kernel(timer) => Pin::new(timer).poll(cx),
             Timer::Simulated { host, due, .. } if host.begin + host.clock.get() >= *due => Poll::Ready(()),
             Timer::Simulated { host, due, key, waiting } => {
                 waiting.waker.set(Some(cx.waker().clone()));
@@ -404,13 +404,13 @@ impl Wire {
 
 /// The stream of a socket.
 pub(super) enum Stream {
-    Kernel(TcpStream),
+    Kernel(super::stream::Stream),
     Simulated(Rc<Wire>),
 }
 
-impl From<TcpStream> for Stream {
-    fn from(stream: TcpStream) -> Self {
-        Stream::Kernel(stream)
+impl Stream {
+    pub(super) fn new(stream: TcpStream) -> io::Result<Stream> {
+        super::stream::Stream::new(stream).map(Stream::Kernel)
     }
 }
 

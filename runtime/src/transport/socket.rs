@@ -15,8 +15,6 @@ use std::{
 
 use futures_lite::io::{AsyncRead, AsyncWrite};
 use glommio::net::TcpStream;
-#[cfg(not(test))]
-use glommio::net::TcpStream as Stream;
 use rustls::{ClientConfig, pki_types::ServerName};
 #[cfg(not(test))]
 use socket2::Socket as Outlet;
@@ -24,9 +22,12 @@ use socket2::{SockRef, TcpKeepalive};
 
 #[cfg(test)]
 use super::simulated::{self, Outlet, Stream};
+#[cfg(not(test))]
+use super::stream::Stream;
 use super::{
     executor::io_error,
     listener::Accepted,
+    lookout::use_reactor,
     tls::{AcceptedTls, Tls},
 };
 
@@ -63,7 +64,9 @@ impl Socket {
             let sender = Rc::new(Outlet::Simulated(Rc::clone(&wire)));
             return Ok(Socket { stream: Stream::Simulated(wire), sender, tls: None });
         }
+        let connecting = use_reactor();
         let stream = TcpStream::connect_timeout(address, settings.connect_timeout).await.map_err(io_error)?;
+        drop(connecting);
         Socket::from_stream(stream, settings)
     }
 
@@ -86,8 +89,9 @@ impl Socket {
             &TcpKeepalive::new().with_time(settings.keepalive).with_interval(settings.keepalive),
         )?;
         let sender = options.try_clone()?;
+        let stream = Stream::new(stream)?;
         #[cfg(test)]
-        let (stream, sender) = (Stream::from(stream), Outlet::from(sender));
+        let sender = Outlet::from(sender);
         Ok(Socket { stream, sender: Rc::new(sender), tls: None })
     }
 
