@@ -166,7 +166,11 @@ impl Lookout {
         for readiness in watched {
             drop((readiness.reader.take(), readiness.writer.take()));
         }
-        drop((tasks, timers, self.resting.take()));
+        drop((tasks, timers));
+        // The lookout's own task ends: its executor would leave it, and what it holds, behind.
+        if let Some(waker) = self.resting.take() {
+            waker.wake();
+        }
     }
 
     /// The future of a task, which tells the lookout of its turns and is woken by the bell as well.
@@ -208,7 +212,7 @@ impl Lookout {
         Ok(Watch { lookout, readiness, place, descriptor })
     }
 
-    /// Runs behind all other tasks, for as long as the executor does.
+    /// Runs behind all other tasks, until it is closed.
     pub(super) async fn keep(self: Rc<Self>) {
         let mut keeper = Keeper {
             seen: 0,
@@ -220,8 +224,11 @@ impl Lookout {
             reactor_timer: None,
         };
         poll_fn(|cx| {
+            if self.is_closed.get() {
+                return Poll::Ready(());
+            }
             self.turn(&mut keeper, cx);
-            Poll::<()>::Pending
+            Poll::Pending
         })
         .await;
     }

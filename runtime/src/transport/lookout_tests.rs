@@ -323,3 +323,14 @@ fn tasks_that_wait_forever_are_freed_with_their_executor() {
     });
     assert_eq!(Arc::strong_count(&alive), 1);
 }
+
+#[test]
+fn an_executor_that_ends_takes_its_lookout_with_it() {
+    for rest in [Duration::ZERO, 3 * LINGER] {
+        let bell = run(Duration::ZERO, move || async move {
+            sleep(rest).await;
+            Arc::downgrade(&lookout().bell)
+        });
+        assert!(bell.upgrade().is_none(), "after {rest:?}");
+    }
+}
