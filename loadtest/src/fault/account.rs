@@ -62,6 +62,8 @@ struct Struck {
     /// When the next fault strikes its cluster; the end of time when none does.
     next_nanos: u64,
     recovered_nanos: Option<u64>,
+    /// Whether messages may arrive twice: it is a lame duck, or struck while one was not over.
+    may_double: bool,
     /// The due times of the messages that it may have cost.
     due: Range<u64>,
 }
@@ -116,7 +118,7 @@ impl Scene<'_> {
         let cost = self.ledger.sum(struck.cluster, struck.due.clone());
         excused.lost += cost.lost();
         excused.reordered += cost.reordered;
-        if self.faults[struck.fault].act == ServerAct::LameDuck {
+        if struck.may_double {
             excused.duplicate += cost.duplicate;
         }
         let ends = |entry: &&Entry| matches!(entry.what, Happened::Lost { .. } | Happened::Moved);
@@ -207,38 +209,60 @@ impl Scene<'_> {
                     Some((number, on_run_clock(strike.as_ref()?.struck_nanos, self.start_nanos)))
                 })
                 .collect();
-            let mut owned_until = 0;
+            let (mut owned_until, mut doubled_until) = (0, 0);
             for (place, (fault, at_nanos)) in times.iter().copied().enumerate() {
                 let next_nanos = times.get(place + 1).map_or(u64::MAX, |(_, at)| *at);
-                let recovered_nanos = self.recovered(cluster, &self.faults[fault], at_nanos, next_nanos);
+                let is_slow = self.faults[fault].act == ServerAct::LameDuck;
+                let may_double = is_slow || at_nanos < doubled_until;
+                let mut of_fault = Struck {
+                    fault,
+                    cluster,
+                    at_nanos,
+                    next_nanos,
+                    recovered_nanos: None,
+                    may_double,
+                    due: 0..0,
+                };
+                let recovered_nanos = self.recovered(&of_fault, is_slow);
+                if may_double {
+                    doubled_until = recovered_nanos.unwrap_or(u64::MAX);
+                }
                 let until = recovered_nanos.unwrap_or(u64::MAX).min(next_nanos);
                 let from = at_nanos.saturating_sub(REACH_BACK_NANOS).max(owned_until);
-                all.push(Struck { fault, cluster, at_nanos, next_nanos, recovered_nanos, due: from..until });
+                (of_fault.recovered_nanos, of_fault.due) = (recovered_nanos, from..until);
+                all.push(of_fault);
                 owned_until = until;
             }
         }
         all
     }
 
-    /// When a cluster was calm again that was struck at `at_nanos`, and since when nothing was missing.
-    fn recovered(&self, cluster: usize, fault: &ServerFault, at_nanos: u64, next_nanos: u64) -> Option<u64> {
+    /// When the cluster of a fault was calm again, and since when nothing was missing.
+    ///
+    /// Clients leave a server in lame duck mode one after the other, each stays subscribed there until the others know
+    /// of its new place, and the server closes those that stay when it likes. Such a fault is slow: it counts from its
+    /// last sign, of which a message that arrived by both ways is one. What strikes the cluster before it is over ends
+    /// with it.
+    fn recovered(&self, of: &Struck, mut is_slow: bool) -> Option<u64> {
+        let Struck { cluster, at_nanos, next_nanos, .. } = *of;
         let late_nanos = (self.before(cluster).value_at_quantile(0.99) * LATE_FACTOR).max(LATE_NANOS_MIN);
         let outages = self.outages(cluster);
         let cell_nanos = self.ledger.cell_nanos();
-        // Clients leave a server in lame duck mode one after the other, each stays subscribed there until the
-        // others know of its new place, and the server closes those that stay when it likes: it counts from its
-        // last sign, of which a message that arrived by both ways is one.
-        let is_slow = fault.act == ServerAct::LameDuck;
-        let until = if is_slow { next_nanos.min(self.end_nanos) } else { self.end_nanos };
         let (mut disturbed_until, mut calm_from, mut messages) = (at_nanos, None, 0);
         let mut is_calm = false;
         // From the cell of the strike on: a link may be lost and back within it.
         let from = at_nanos - at_nanos % cell_nanos;
-        for (begin, cell) in self.ledger.cells(cluster, from..until) {
+        for (begin, cell) in self.ledger.cells(cluster, from..self.end_nanos) {
             let end = begin + cell_nanos;
+            if is_slow && end > next_nanos {
+                if is_calm {
+                    break;
+                }
+                is_slow = false;
+            }
             let is_down = outages.iter().any(|outage| outage.start < end && begin < outage.end);
             let is_late = cell.last_arrival_nanos > end + late_nanos;
-            let is_doubled = is_slow && cell.duplicate > 0;
+            let is_doubled = of.may_double && cell.duplicate > 0;
             if cell.lost() > 0 || cell.refused > 0 || is_late || is_down || is_doubled {
                 disturbed_until = disturbed_until.max(end).max(cell.last_arrival_nanos);
                 (calm_from, messages, is_calm) = (None, 0, false);

@@ -26,8 +26,12 @@ impl Run {
     /// `fate` is asked for the latency of a message by its cluster and due time, both in milliseconds; one
     /// without never arrives.
     fn new(faults: &[&str], fate: impl Fn(usize, u64) -> Option<u64>) -> Self {
-        let faults: Vec<ServerFault> =
-            faults.iter().map(|text| ServerFault::parse(text, 3, 1).expect(text)).collect();
+        let faults: Vec<ServerFault> = faults
+            .iter()
+            .map(|text| {
+                ServerFault::parse(text, 3, 2).or_else(|_| ServerFault::parse(text, 3, 1)).expect(text)
+            })
+            .collect();
         let strike = |fault: &ServerFault| {
             let struck_nanos = START + 1_000 * MILLI + fault.at.as_nanos() as u64;
             Some(Strike { struck_nanos, ended_nanos: Some(struck_nanos + MILLI) })
@@ -209,6 +213,29 @@ fn what_arrives_twice_after_the_last_move_is_still_the_lame_ducks() {
     let mut run = Run::new(&["1s pause c1/1 100ms"], |_, _| Some(1));
     (0..250).for_each(|ms| double(&mut run.ledger, 0, 2_000 + ms));
     assert_eq!(run.account().excused, Excused::default(), "no other fault may cost duplicates");
+}
+
+#[test]
+fn what_strikes_before_a_lame_duck_is_over_ends_with_it_and_shares_what_arrives_twice() {
+    let mut run = Run::new(&["1s lame-duck c1/1", "1200ms pause c1/2 100ms"], |_, _| Some(1))
+        .with(1_002, 0, 0, Happened::LameDuck)
+        .with(1_150, 0, 0, Happened::Moved);
+    (0..300).for_each(|ms| double(&mut run.ledger, 0, 2_100 + ms));
+    let account = run.account();
+    assert_eq!(account.reasons, Vec::<String>::new());
+    let told: Vec<_> =
+        account.reports.iter().map(|report| (report.duplicates, report.recovered_ms)).collect();
+    assert_eq!(told, [(100, Some(400.0)), (200, Some(200.0))]);
+    assert_eq!(account.excused, Excused { duplicate: 300, disconnects: 1, ..Excused::default() });
+
+    // One that was over is not begun again by what comes later, and explains nothing of it.
+    let fate = |cluster: usize, due: u64| (cluster != 0 || !is_due(due, 3_005, 3_020)).then_some(1);
+    let mut run = Run::new(&["1s lame-duck c1/1", "3005ms pause c1/2 100ms"], fate);
+    double(&mut run.ledger, 0, 4_012);
+    let account = run.account();
+    assert_eq!(account.excused, Excused { lost: 15, ..Excused::default() });
+    let recovered: Vec<_> = account.reports.iter().map(|report| report.recovered_ms).collect();
+    assert_eq!(recovered, [Some(0.0), Some(15.0)]);
 }
 
 #[test]
