@@ -139,6 +139,40 @@ fn what_happens_on_the_way_to_a_server_is_seen_by_its_cluster_alone() {
 }
 
 #[test]
+fn the_way_to_every_server_of_a_cluster_can_be_late_and_clients_hear_of_no_other() {
+    let (report, progress) = report_of(&[
+        "run",
+        "--rate",
+        "500",
+        "--warmup",
+        "1s",
+        "--duration",
+        "3s",
+        "--topics",
+        "60",
+        "--clusters",
+        "1",
+        "--nodes",
+        "2",
+        "--fault",
+        "200ms delay c1/1 50ms 1s",
+        "--fault",
+        "200ms delay c1/2 50ms 1s",
+        "--json",
+        "-",
+    ]);
+    let faults = report["faults"].as_array().expect("a list of faults");
+    let names: Vec<&str> = faults.iter().filter_map(|fault| fault["name"].as_str()).collect();
+    assert_eq!(names, ["delay c1/1 50ms 1s", "delay c1/2 50ms 1s"], "{progress}");
+    // Whichever server a client has, the only way that it knows is the late one.
+    let late = faults[1]["p99_during_us"].as_f64();
+    assert!(late.is_some_and(|micros| micros > 100_000.0 * 0.93), "{progress}");
+    assert_eq!(faults[1]["lost"], 0, "{progress}");
+    let reasons = report["verdict"]["reasons"].to_string();
+    assert!(!reasons.contains("beyond") && !reasons.contains("unexpected"), "{progress}");
+}
+
+#[test]
 fn a_server_that_goes_away_in_order_costs_nothing_but_duplicates() {
     let (report, progress) = report_of(&[
         "run",

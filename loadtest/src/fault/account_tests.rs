@@ -26,12 +26,8 @@ impl Run {
     /// `fate` is asked for the latency of a message by its cluster and due time, both in milliseconds; one
     /// without never arrives.
     fn new(faults: &[&str], fate: impl Fn(usize, u64) -> Option<u64>) -> Self {
-        let faults: Vec<ServerFault> = faults
-            .iter()
-            .map(|text| {
-                ServerFault::parse(text, 3, 2).or_else(|_| ServerFault::parse(text, 3, 1)).expect(text)
-            })
-            .collect();
+        let faults: Vec<ServerFault> =
+            faults.iter().map(|text| ServerFault::parse(text, 3, 2).expect(text)).collect();
         let strike = |fault: &ServerFault| {
             let struck_nanos = START + 1_000 * MILLI + fault.at.as_nanos() as u64;
             Some(Strike { struck_nanos, ended_nanos: Some(struck_nanos + MILLI) })

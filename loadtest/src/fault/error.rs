@@ -14,8 +14,6 @@ pub(crate) enum FaultError {
     Form { act: &'static str, form: &'static str },
     #[error("there is no server {given}; there are c1/1 to c{clusters}/{nodes}")]
     NoSuchServer { given: String, clusters: usize, nodes: usize },
-    #[error("{fault} needs clusters of one server: with {nodes} the clients learn of ways around it")]
-    OnTheWay { fault: String, nodes: usize },
     #[error(
         "{fault} needs clusters of two servers joined by routes (--nodes 2): with one there is nothing to part, \
          and more tell each other of ways around it"

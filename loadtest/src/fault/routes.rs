@@ -1,10 +1,11 @@
-//! The routes between those servers of a cluster that are to be parted: through the proxy.
+//! Servers that stay out of the way of the faults: the routes between those that are to be parted go through the proxy,
+//! and clients that reach one through a proxy hear of no other way.
 
 use std::io;
 
 use croupier::testing::{LocalCluster, LocalClusterError};
 
-use super::{ServerAct, Timeline};
+use super::{ServerAct, ServerFault, Timeline};
 use crate::proxy::{Passage, Proxy};
 
 /// The proxy, and which of its servers is which pair; nothing is on the way where no fault asks for it.
@@ -13,6 +14,8 @@ pub(crate) struct Routes {
     proxy: Option<Proxy>,
     /// By their numbers in the proxy.
     pairs: Vec<Pair>,
+    /// Whether a fault is on the way between clients and servers.
+    has_detour: bool,
 }
 
 /// Two servers of a cluster, the lower one first.
@@ -40,7 +43,8 @@ impl Routes {
         let proxy = (!pairs.is_empty()).then(|| Proxy::listen(pairs.len())).transpose();
         let proxy = proxy
             .map_err(|source| LocalClusterError::System { doing: "start the proxy".to_owned(), source })?;
-        Ok(Self { proxy, pairs })
+        let has_detour = timeline.faults().iter().any(ServerFault::is_on_the_way);
+        Ok(Self { proxy, pairs, has_detour })
     }
 
     /// Starts servers whose routes go this way.
@@ -49,11 +53,14 @@ impl Routes {
     ///
     /// Those of [`LocalCluster::with_nodes`].
     pub(crate) fn start(&self, clusters: usize, nodes: usize) -> Result<LocalCluster, LocalClusterError> {
-        let Some(proxy) = &self.proxy else { return LocalCluster::with_nodes(clusters, nodes) };
+        if self.proxy.is_none() && !self.has_detour {
+            return LocalCluster::with_nodes(clusters, nodes);
+        }
         LocalCluster::with_routes(clusters, nodes, |route| {
-            match self.find(Pair::of(route.cluster, [route.from, route.to])) {
+            let number = self.find(Pair::of(route.cluster, [route.from, route.to]));
+            match self.proxy.as_ref().zip(number) {
                 None => Ok(route.address),
-                Some(number) => proxy.aim(number, route.address).map(|()| proxy.address(number)),
+                Some((proxy, number)) => proxy.aim(number, route.address).map(|()| proxy.address(number)),
             }
         })
     }
@@ -85,7 +92,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::fault::ServerFault;
 
     /// Against hanging only.
     const GUARD: Duration = Duration::from_secs(60);

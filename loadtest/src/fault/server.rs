@@ -97,12 +97,7 @@ impl ServerFault {
             [act, ..] => return Err(not_so(act).into()),
             [] => return Err(not_so("").into()),
         };
-        let fault = Self { at, act, server: ServerId::parse(server, clusters, nodes)? };
-        if nodes > 1 && fault.is_on_the_way() {
-            // The servers of a cluster tell clients of each other, and these would go there directly.
-            return Err(FaultError::OnTheWay { fault: fault.to_string(), nodes }.into());
-        }
-        Ok(fault)
+        Ok(Self { at, act, server: ServerId::parse(server, clusters, nodes)? })
     }
 
     /// Whether it happens between the clients and the server, in the proxy.
@@ -269,7 +264,7 @@ mod tests {
             ("3s kill c1/-1", "there is no server"),
             ("3s delay c1/1 2s", "'3s delay c1/1 20ms 2s'"),
             ("3s halfopen c1/1 2s", "did you mean half-open?"),
-            ("3s cut c1/1", "clusters of one server"),
+            ("3s cut c1/3", "there is no server c1/3"),
         ] {
             let error = ServerFault::parse(text, 3, 2).expect_err(text).to_string();
             assert!(error.contains(answer), "{text:?}: {error}");

@@ -175,9 +175,7 @@ mod tests {
     use super::*;
 
     fn timeline(texts: &[&str]) -> Result<Timeline, FaultError> {
-        let read = |text: &&str| {
-            ServerFault::parse(text, 3, 2).or_else(|_| ServerFault::parse(text, 3, 1)).expect(text)
-        };
+        let read = |text: &&str| ServerFault::parse(text, 3, 2).expect(text);
         Timeline::new(texts.iter().map(read).collect(), Duration::from_secs(10)).map_err(|(_, error)| error)
     }
 

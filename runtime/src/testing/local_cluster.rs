@@ -55,6 +55,9 @@ pub struct Route {
     pub address: SocketAddr,
 }
 
+/// Where a server dials another.
+type Way<'a> = &'a mut dyn FnMut(Route) -> io::Result<SocketAddr>;
+
 /// Why local servers did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -141,9 +144,10 @@ impl LocalCluster {
         Self::of_binary(&NatsServerBinary::find()?, clusters, nodes_each)
     }
 
-    /// As [`LocalCluster::with_nodes`], but each server dials the others where `way` says: for who stands between
-    /// them. It is asked once for each route, before any server has started. With more than two servers each tells the
-    /// others where the rest is, and they may also dial each other there.
+    /// As [`LocalCluster::with_nodes`], for who stands between the servers, or before them: each dials the others where
+    /// `way` says, and none tells its clients of the others (`--no_advertise`), so that these stay on the way that they
+    /// were given. `way` is asked once for each route, before any server has started. With more than two servers each
+    /// tells the other servers where the rest is, and they may also dial each other there.
     ///
     /// ```no_run
     /// use croupier::testing::LocalCluster;
@@ -164,7 +168,7 @@ impl LocalCluster {
         mut way: impl FnMut(Route) -> io::Result<SocketAddr>,
     ) -> Result<Self, LocalClusterError> {
         check_size(clusters, nodes_each)?;
-        Self::start_all(&NatsServerBinary::find()?, clusters, nodes_each, None, &mut way)
+        Self::start_all(&NatsServerBinary::find()?, clusters, nodes_each, None, Some(&mut way))
     }
 
     /// As [`LocalCluster::with_nodes`], but each server also reads this configuration, in nats-server's own
@@ -192,7 +196,7 @@ impl LocalCluster {
     ) -> Result<Self, LocalClusterError> {
         check_size(clusters, nodes_each)?;
         let binary = NatsServerBinary::find()?;
-        Self::start_all(&binary, clusters, nodes_each, Some(config.as_ref()), &mut directly)
+        Self::start_all(&binary, clusters, nodes_each, Some(config.as_ref()), None)
     }
 
     /// Replaces a server's configuration, which counts from its next restart on, or from a reload:
@@ -211,7 +215,7 @@ impl LocalCluster {
     }
 
     fn of_binary(binary: &Path, clusters: usize, nodes_each: usize) -> Result<Self, LocalClusterError> {
-        Self::start_all(binary, clusters, nodes_each, None, &mut directly)
+        Self::start_all(binary, clusters, nodes_each, None, None)
     }
 
     fn start_all(
@@ -219,12 +223,12 @@ impl LocalCluster {
         clusters: usize,
         nodes_each: usize,
         config: Option<&str>,
-        way: &mut dyn FnMut(Route) -> io::Result<SocketAddr>,
+        mut way: Option<Way<'_>>,
     ) -> Result<Self, LocalClusterError> {
         let logs = Folder::new("croupier-gnatsd").map_err(system("make a folder for the logs"))?;
         let mut local = Self { clusters: Vec::new(), version: String::new(), logs };
         for index in 0..clusters {
-            local.add_cluster(binary, index, nodes_each, way)?;
+            local.add_cluster(binary, index, nodes_each, &mut way)?;
         }
         for (cluster, node) in local.indexes() {
             if let Some(config) = config {
@@ -391,17 +395,20 @@ impl LocalCluster {
         binary: &Path,
         cluster: usize,
         nodes: usize,
-        way: &mut dyn FnMut(Route) -> io::Result<SocketAddr>,
+        way: &mut Option<Way<'_>>,
     ) -> Result<(), LocalClusterError> {
         let name = cluster_name(cluster);
         let mut servers: Vec<Server> = Vec::new();
         for from in 0..nodes {
             // Each dials those before it: no pair dials each other at once and has to give one route up.
             let before = servers.iter().filter_map(Server::route_address).enumerate();
-            let dials = before.map(|(to, address)| way(Route { cluster, from, to, address }));
+            let dials = before.map(|(to, address)| match way {
+                Some(way) => way(Route { cluster, from, to, address }),
+                None => Ok(address),
+            });
             let dials = dials.collect::<io::Result<_>>().map_err(system("find the way of a route"))?;
             let dials = (nodes > 1).then_some(dials);
-            let server = Server::new(binary, &name, from, dials, self.logs.path());
+            let server = Server::new(binary, &name, from, dials, way.is_none(), self.logs.path());
             servers.push(server.map_err(system("reserve a port"))?);
         }
         self.clusters.push(servers);
@@ -465,10 +472,13 @@ impl LocalCluster {
         if addresses.len() < 2 {
             return Ok(());
         }
-        let waited = if is_configured {
-            readiness::wait_for_names(&addresses, deadline)
-        } else {
-            readiness::wait_for_routes(&addresses, deadline)
+        let named = match self.clusters[cluster].iter().all(Server::advertises) {
+            true => readiness::wait_for_names(&addresses, deadline),
+            false => Ok(()),
+        };
+        let waited = match is_configured {
+            true => named,
+            false => named.and_then(|()| readiness::wait_for_messages(&addresses, deadline)),
         };
         waited.map_err(|error| {
             let what = format!("and the others of its cluster do not hear each other: {error}");
@@ -485,11 +495,6 @@ impl LocalCluster {
 fn check_size(clusters: usize, nodes_each: usize) -> Result<(), LocalClusterError> {
     let is_possible = (1..=CLUSTERS_MAX).contains(&clusters) && (1..=NODES_MAX).contains(&nodes_each);
     if is_possible { Ok(()) } else { Err(LocalClusterError::Size { clusters, nodes_each }) }
-}
-
-/// The way of a route in whose way nobody stands.
-fn directly(route: Route) -> io::Result<SocketAddr> {
-    Ok(route.address)
 }
 
 fn cluster_name(index: usize) -> String {

@@ -25,6 +25,8 @@ pub(super) struct Server {
     route_port: Option<ReservedPort>,
     /// Where it dials those servers of the cluster that are before it.
     dials: Vec<SocketAddr>,
+    /// Whether it tells its clients of the others.
+    advertises: bool,
     log: PathBuf,
     /// Where its configuration is, if it has one, and whether it says INFO only after a handshake.
     config: Option<(PathBuf, bool)>,
@@ -40,6 +42,7 @@ impl Server {
         cluster_name: &str,
         node: usize,
         dials: Option<Vec<SocketAddr>>,
+        advertises: bool,
         logs: &Path,
     ) -> io::Result<Self> {
         let name = format!("{cluster_name}-{node}");
@@ -51,6 +54,7 @@ impl Server {
             client_port: ReservedPort::new()?,
             route_port: dials.is_some().then(ReservedPort::new).transpose()?,
             dials: dials.unwrap_or_default(),
+            advertises,
             config: None,
             log_start: 0,
             process: None,
@@ -66,6 +70,10 @@ impl Server {
         fs::write(&path, format!("server_name: {:?}\n{text}", self.name))?;
         self.config = Some((path, text.contains("handshake_first")));
         Ok(())
+    }
+
+    pub(super) fn advertises(&self) -> bool {
+        self.advertises
     }
 
     pub(super) fn is_configured(&self) -> bool {
@@ -114,6 +122,9 @@ impl Server {
             let routes: Vec<String> = self.dials.iter().map(|address| format!("nats://{address}")).collect();
             if !routes.is_empty() {
                 arguments.push(format!("--routes={}", routes.join(",")));
+            }
+            if !self.advertises {
+                arguments.push("--no_advertise".to_owned());
             }
         }
         arguments
