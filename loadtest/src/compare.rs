@@ -52,6 +52,9 @@ struct Row {
     chance: f64,
     /// Less than this part of A is no difference that matters.
     effect_min: f64,
+    /// The least part of A by which B would have to be worse for these runs to tell it; none if that is beyond
+    /// [`TELLING_MAX`].
+    telling: Option<f64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -87,6 +90,11 @@ const CHANCE_MAX: f64 = 0.01;
 const CPU_EFFECT_MIN: f64 = 0.05;
 const MEDIAN_EFFECT_MIN: f64 = 0.10;
 const TAIL_EFFECT_MIN: f64 = 0.20;
+
+/// Whether runs would tell a B that is worse by more than this part of A is not looked for.
+const TELLING_MAX: f64 = 3.0;
+/// How near the least difference that runs tell is looked for: halvings of [`TELLING_MAX`].
+const TELLING_STEPS: usize = 9;
 
 /// Arguments that may differ between runs of the same thing.
 const FREE_ARGUMENTS: [&str; 2] = ["command_line", "seed"];
@@ -225,6 +233,14 @@ impl fmt::Display for Comparison {
         match (self.is_enough(), told(true), told(false)) {
             (false, _, _) => writeln!(f, "verdict     too few runs: at least {RUNS_MIN} of each are needed"),
             (_, worse, better) if worse.is_empty() && better.is_empty() => {
+                if !self.rows.is_empty() {
+                    let tellings: Vec<String> = self.rows.iter().map(Row::told_from).collect();
+                    writeln!(
+                        f,
+                        "note        runs like these tell a B that is worse in {}",
+                        tellings.join(", ")
+                    )?;
+                }
                 writeln!(f, "verdict     no difference")
             }
             (_, worse, better) if better.is_empty() => {
@@ -252,6 +268,13 @@ impl Row {
 
     fn told(&self) -> String {
         format!("{} {:+.1} %", self.name, self.change() * 100.0)
+    }
+
+    fn told_from(&self) -> String {
+        match self.telling {
+            Some(telling) => format!("{} from {:.0} % on", self.name, telling * 100.0),
+            None => format!("{} only beyond {:.0} %", self.name, TELLING_MAX * 100.0),
+        }
     }
 }
 
@@ -301,6 +324,7 @@ impl Measure {
             b: Spread::of(&of_b)?,
             chance: chance(&of_a, &of_b),
             effect_min: self.effect_min,
+            telling: telling(&of_a, &of_b, self.effect_min),
         })
     }
 }
@@ -313,6 +337,29 @@ fn chance(a: &[f64], b: &[f64]) -> f64 {
         (true, false) => outlying(a, b),
         (false, _) => 1.0,
     }
+}
+
+/// The least part by which runs that are spread as those of `b`, about the median of `a`, would have to be worse to be
+/// told from chance.
+fn telling(a: &[f64], b: &[f64], effect_min: f64) -> Option<f64> {
+    let positive = |values: &[f64]| median(values).filter(|median| *median > 0.0);
+    let (median_a, median_b) = (positive(a)?, positive(b)?);
+    let is_told = |part: f64| {
+        let worse: Vec<f64> = b.iter().map(|value| value / median_b * median_a * (1.0 + part)).collect();
+        chance(a, &worse) <= CHANCE_MAX
+    };
+    if is_told(effect_min) {
+        return Some(effect_min);
+    }
+    if !is_told(TELLING_MAX) {
+        return None;
+    }
+    let (mut untold, mut told) = (effect_min, TELLING_MAX);
+    for _ in 0..TELLING_STEPS {
+        let middle = f64::midpoint(untold, told);
+        *if is_told(middle) { &mut told } else { &mut untold } = middle;
+    }
+    Some(told)
 }
 
 fn counts(run: &RunFile) -> bool {
@@ -411,6 +458,23 @@ mod tests {
         }
         let text = compare(3, 5, 0.7).to_string();
         assert!(text.contains("B is better: client CPU a message -"), "{text}");
+    }
+
+    #[test]
+    fn no_difference_comes_with_what_would_have_been_one() {
+        let even = [100.0, 101.0, 102.0, 103.0, 104.0];
+        assert_eq!(telling(&even, &even, 0.05), Some(0.05));
+        // Of five runs each, the best of one set has to be above the worst of the other.
+        let uneven = [50.0, 90.0, 100.0, 110.0, 150.0];
+        let part = telling(&uneven, &uneven, 0.05).expect("within bounds");
+        assert!((2.0..2.02).contains(&part), "{part}");
+        assert_eq!(telling(&[1.0, 9.0, 10.0, 11.0, 99.0], &uneven, 0.05), None);
+        assert_eq!(telling(&even, &[], 0.05), None);
+        let text = compare(1, 5, 1.0).to_string();
+        assert!(
+            text.contains("runs like these tell a B that is worse in client CPU a message from "),
+            "{text}"
+        );
     }
 
     #[test]
