@@ -169,9 +169,10 @@ impl Comparison {
         Ok(Self { names, runs: [counts(0), counts(1)], rows, notes })
     }
 
-    /// Whether both sets have enough runs for anything to be said.
+    /// Whether there are enough runs for anything to be said: A's spread is known, and B has one to lie outside of it.
     fn is_enough(&self) -> bool {
-        self.runs.iter().all(|(runs, _)| *runs >= RUNS_MIN)
+        let [(of_a, _), (of_b, _)] = self.runs;
+        of_a >= RUNS_MIN && of_b > 0
     }
 
     /// The measures that differ.
@@ -231,7 +232,10 @@ impl fmt::Display for Comparison {
             differing.iter().filter(|row| (row.change() > 0.0) == is_worse).map(|row| row.told()).collect()
         };
         match (self.is_enough(), told(true), told(false)) {
-            (false, _, _) => writeln!(f, "verdict     too few runs: at least {RUNS_MIN} of each are needed"),
+            (false, _, _) => writeln!(
+                f,
+                "verdict     too few runs: at least {RUNS_MIN} of each are needed (B alone may have fewer)"
+            ),
             (_, worse, better) if worse.is_empty() && better.is_empty() => {
                 if !self.rows.is_empty() {
                     let tellings: Vec<String> = self.rows.iter().map(Row::told_from).collect();
@@ -491,7 +495,9 @@ mod tests {
                 (0..5).map(|run| run_of(seed * 100 + run, 1.0, run as usize)).collect();
             let names = ["a", "b"].map(str::to_owned);
             let comparison = Comparison::of(names, [&baseline, &[run_of(seed * 100 + 50, factor, 10)]]);
-            comparison.expect("of the same thing").regressions(0.05)
+            let comparison = comparison.expect("of the same thing");
+            assert!(!comparison.to_string().contains("too few"), "{comparison}");
+            comparison.regressions(0.05)
         };
         let same = (0..500).filter(|seed| beside(*seed, 1.0).is_empty()).count();
         assert!(same >= 475, "only {same} of 500");

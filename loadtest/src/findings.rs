@@ -56,7 +56,9 @@ impl Findings<'_> {
         let has_requests = self.options.pattern == Pattern::Reqrep;
         let account = self.account(&recorder);
         let verdict = self.evidence(&recorder, &connections, unsent, achieved, account.as_ref()).verdict();
-        let each = 1e6 / (recorder.measured.delivered.max(1) as f64);
+        // Of no message there is no share.
+        let each =
+            if recorder.measured.delivered == 0 { 0.0 } else { 1e6 / recorder.measured.delivered as f64 };
         let (client, servers) = (self.cpu.client.as_secs_f64(), self.cpu.servers.as_secs_f64());
         let surroundings = self.surroundings.clone().with_cpu(&self.cpu);
         let mut histograms = vec![

@@ -104,6 +104,9 @@ impl Summary<'_> {
     fn cpu(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let CpuReport { client, servers } = self.0.cpu_s;
         let each = self.0.cpu_us_per_message;
+        if each.client == 0.0 {
+            return writeln!(f, "cpu         client {client:.2} s, servers {servers:.2} s");
+        }
         writeln!(
             f,
             "cpu         client {client:.2} s ({:.2} us a message), servers {servers:.2} s ({:.2} us a message)",

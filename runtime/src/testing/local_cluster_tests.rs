@@ -180,6 +180,16 @@ fn servers_outlive_the_thread_that_started_them() {
 }
 
 #[test]
+fn an_interrupt_from_the_terminal_does_not_reach_the_servers() {
+    let mut local = LocalCluster::start(1).unwrap();
+    let server = pid(&mut local, 0, 0);
+    let status = fs::read_to_string(format!("/proc/{server}/stat")).unwrap();
+    // After the name in parentheses: state, parent, group.
+    let group = status.rsplit_once(')').unwrap().1.split_whitespace().nth(2).unwrap();
+    assert_eq!(group, server.to_string(), "it is in a group of its own");
+}
+
+#[test]
 fn servers_end_with_their_process_when_it_is_killed() {
     let mut parent = Command::new(env::current_exe().unwrap())
         .args(["--exact", "--ignored", "--nocapture", "--test-threads=1"])

@@ -4,6 +4,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read, Seek, SeekFrom},
     net::{Ipv4Addr, SocketAddr},
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
 };
@@ -102,6 +103,8 @@ impl Server {
         self.log_start = log.metadata()?.len();
         let mut command = Command::new(&self.binary);
         command.args(self.arguments()).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        // An interrupt from the terminal is for this process, which may want to end its work with them.
+        command.process_group(0);
         self.process = Some(spawner::spawn(command)?);
         self.paused = false;
         Ok(())
