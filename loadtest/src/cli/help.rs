@@ -92,7 +92,7 @@ exit codes
   0  the run is VALID or DEGRADED     2   the command line is wrong
   1  the run failed                   78  the configuration or the machine is not fit
   97 the run is INVALID               98  it is worse than the baseline
-  99 a goal was missed
+  99 a goal was missed                 130 it was interrupted: the report is of a part
 ";
 
 /// Where the meanings begin, and the usual values, in columns.
