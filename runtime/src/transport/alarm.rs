@@ -12,7 +12,7 @@ use super::lookout::Timer;
 #[cfg(test)]
 use super::simulated::Timer;
 
-/// The shortest sleep that reaches the reactor, which polls I/O only when no task is runnable.
+/// The shortest sleep: one that is over only after a look at the sockets.
 const SLEEP_MIN: Duration = Duration::from_nanos(100);
 
 /// Sleeps at least `duration`, and always long enough for I/O to be polled.
@@ -29,7 +29,7 @@ pub(crate) async fn sleep(duration: Duration) {
 }
 
 /// A timer that is not due yet, and how long it runs. One that is due at its first poll would return
-/// to its task without a look at the reactor.
+/// to its task without a look at the sockets.
 fn pending_timer(duration: Duration, cx: &mut Context<'_>) -> (Duration, Timer) {
     let mut wait = duration.max(SLEEP_MIN);
     loop {

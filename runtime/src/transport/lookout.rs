@@ -29,8 +29,9 @@ use slab::Slab;
 
 use super::bell::{Bell, TaskWaker};
 
-/// How long a thread waits here for something to come before it sleeps in the reactor. It costs no processor's time, and
-/// whoever hears of something every few milliseconds is spared the reactor's way of waking.
+/// How long a thread waits here for something to come before it sleeps in the reactor. Only the end of
+/// a wait in vain costs processor time, and whoever hears of something every few milliseconds is spared the reactor's way
+/// of waking.
 const LINGER: Duration = Duration::from_millis(5);
 /// How long the reactor goes without a look while the thread is busy.
 const REACTOR_PERIOD: Duration = Duration::from_millis(5);
@@ -454,7 +455,7 @@ impl Watch {
     }
 
     /// All that was there has been read. An end that is known stays.
-    pub(super) fn is_drained(&self) {
+    pub(super) fn drained(&self) {
         self.readiness.is_readable.set(self.readiness.is_ended.get());
     }
 

@@ -41,11 +41,11 @@ impl AsyncRead for Stream {
             match rustix::net::recv(self.descriptor, &mut *buffer, RecvFlags::DONTWAIT) {
                 Ok((bytes, _)) => {
                     if 0 < bytes && bytes < buffer.len() {
-                        self.watch.is_drained();
+                        self.watch.drained();
                     }
                     return Poll::Ready(Ok(bytes));
                 }
-                Err(rustix::io::Errno::AGAIN) => self.watch.is_drained(),
+                Err(rustix::io::Errno::AGAIN) => self.watch.drained(),
                 Err(error) => return Poll::Ready(Err(error.into())),
             }
         }
