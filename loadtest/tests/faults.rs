@@ -12,6 +12,12 @@ use support::{GUARD, check_verdict, children_of, command, croupier, report_of, s
 
 mod support;
 
+/// The verdict blames the faults for all that went wrong.
+fn check_nothing_beyond_the_faults(report: &Value, progress: &str) {
+    let reasons = report["verdict"]["reasons"].to_string();
+    assert!(!reasons.contains("beyond") && !reasons.contains("unexpected"), "{progress}");
+}
+
 #[test]
 fn a_server_that_dies_and_comes_back_costs_its_own_cluster_alone() {
     let (report, progress) = report_of(&[
@@ -60,8 +66,8 @@ fn a_server_that_dies_and_comes_back_costs_its_own_cluster_alone() {
         count(&report["counts"]["lost"]) + count(&report["warmup_counts"]["lost"]),
         "{progress}"
     );
+    check_nothing_beyond_the_faults(&report, &progress);
     let reasons = report["verdict"]["reasons"].to_string();
-    assert!(!reasons.contains("beyond") && !reasons.contains("unexpected"), "{progress}");
     let unrecovered = faults.iter().filter(|fault| fault["recovered_ms"].is_null()).count();
     assert_eq!(reasons.matches("had not recovered").count(), unrecovered, "{progress}");
     assert!(progress.contains("kill c2/1: noticed after"), "{progress}");
@@ -134,8 +140,7 @@ fn what_happens_on_the_way_to_a_server_is_seen_by_its_cluster_alone() {
         assert!(is_noticed || fault["lost"] == 0, "{progress}");
         assert_eq!((&fault["clusters"][0]["name"], &fault["clusters"][0]["lost"]), (&"c2".into(), &0.into()));
     }
-    let reasons = report["verdict"]["reasons"].to_string();
-    assert!(!reasons.contains("beyond") && !reasons.contains("unexpected"), "{progress}");
+    check_nothing_beyond_the_faults(&report, &progress);
 }
 
 #[test]
@@ -168,8 +173,7 @@ fn the_way_to_every_server_of_a_cluster_can_be_late_and_clients_hear_of_no_other
     let late = faults[1]["p99_during_us"].as_f64();
     assert!(late.is_some_and(|micros| micros > 100_000.0 * 0.93), "{progress}");
     assert_eq!(faults[1]["lost"], 0, "{progress}");
-    let reasons = report["verdict"]["reasons"].to_string();
-    assert!(!reasons.contains("beyond") && !reasons.contains("unexpected"), "{progress}");
+    check_nothing_beyond_the_faults(&report, &progress);
 }
 
 #[test]
@@ -200,8 +204,7 @@ fn a_server_that_goes_away_in_order_costs_nothing_but_duplicates() {
         (&0.into(), &0.into()),
         "{progress}"
     );
-    let reasons = report["verdict"]["reasons"].to_string();
-    assert!(!reasons.contains("beyond") && !reasons.contains("unexpected"), "{progress}");
+    check_nothing_beyond_the_faults(&report, &progress);
 }
 
 #[test]
@@ -232,8 +235,7 @@ fn servers_that_are_parted_delay_what_is_between_them_and_their_cluster_alone() 
     assert_eq!((&fault["lost"], &fault["detected_ms"]), (&0.into(), &Value::Null), "{progress}");
     let other = &fault["clusters"][0];
     assert_eq!((&other["name"], &other["lost"], &other["disconnects"]), (&"c2".into(), &0.into(), &0.into()));
-    let reasons = report["verdict"]["reasons"].to_string();
-    assert!(!reasons.contains("beyond") && !reasons.contains("unexpected"), "{progress}");
+    check_nothing_beyond_the_faults(&report, &progress);
 }
 
 #[test]
@@ -313,8 +315,7 @@ fn what_a_fault_costs_the_shards_of_several_processes_is_told_as_one() {
         let other = &fault["clusters"][0];
         assert_eq!((&other["lost"], &other["disconnects"]), (&0.into(), &0.into()), "{progress}");
     }
-    let reasons = report["verdict"]["reasons"].to_string();
-    assert!(!reasons.contains("beyond") && !reasons.contains("unexpected"), "{progress}");
+    check_nothing_beyond_the_faults(&report, &progress);
     assert_eq!(report["connections"]["disconnects"], 2, "each process has a link: {progress}");
 }
 
