@@ -61,6 +61,7 @@ impl RawPeer {
 
     /// A link that both sides have accepted.
     pub(super) fn open(address: SocketAddr, hello: Hello) -> RawPeer {
+        let begun = Instant::now();
         let mut peer = RawPeer::connect(address);
         peer.greet(hello);
         while !peer.link.is_open() {
@@ -71,7 +72,7 @@ impl RawPeer {
                     peer.send_bytes(&ack);
                 }
                 Some(Frame::HelloAck(_)) => {}
-                other => panic!("no greeting: {other:?}"),
+                other => panic!("no greeting after {:?}: {other:?}", begun.elapsed()),
             }
         }
         peer
@@ -149,11 +150,18 @@ impl RawPeer {
 
 /// Reads; nothing when the connection has ended, in whatever way.
 fn read(stream: &mut TcpStream, buffer: &mut [u8]) -> usize {
-    match stream.read(buffer) {
-        Ok(count) => count,
-        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-            panic!("waited {GUARD:?} for the node to say something or to close the link")
+    loop {
+        match stream.read(buffer) {
+            Ok(count) => return count,
+            // A read with a timeout ends so whenever the process is stopped for a moment, whoever stops it.
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                panic!("waited {GUARD:?} for the node to say something or to close the link")
+            }
+            Err(error) => {
+                println!("the node's end of the link: {error}");
+                return 0;
+            }
         }
-        Err(_) => 0,
     }
 }
