@@ -26,7 +26,7 @@ pub(crate) use self::{
     connect::{accept, dial, take_over},
 };
 use crate::{
-    registry_shard::{Load, Refusal, RegistryShard, ToShard, count},
+    registry_shard::{Acceptance, Load, Refusal, RegistryShard, ToShard, count},
     transport::SocketSettings,
 };
 
@@ -56,6 +56,8 @@ pub(crate) struct PeerLink {
     hub_load: Load,
     /// Whether the shards were told that it is open.
     is_open: Cell<bool>,
+    /// Set when the membership has accepted the peer.
+    acceptance: Cell<Acceptance>,
     was_introduced: Cell<bool>,
     closing: Cell<Option<ByeReason>>,
     waker: RefCell<Option<Waker>>,
@@ -97,6 +99,7 @@ impl PeerLink {
             load: Load::default(),
             hub_load: Load::default(),
             is_open: Cell::new(false),
+            acceptance: Cell::new(0),
             was_introduced: Cell::new(false),
             closing: Cell::new(None),
             waker: RefCell::default(),
@@ -114,7 +117,8 @@ impl PeerLink {
     }
 
     /// The membership accepted the peer.
-    pub(crate) fn accept(&self) {
+    pub(crate) fn accept(&self, acceptance: Acceptance) {
+        self.acceptance.set(acceptance);
         self.machine.borrow_mut().handle_accepted(self.outgoing.borrow_mut().plain());
         self.open_if_both_accepted();
         self.wake();
@@ -132,8 +136,8 @@ impl PeerLink {
         let counters = &self.registry.shared().counters;
         count(&counters.links_opened, 1);
         self.introduced();
-        let link = self.id;
-        self.registry.post_all(|| ToShard::LinkUp { peer, link });
+        let (link, acceptance) = (self.id, self.acceptance.get());
+        self.registry.post_all(|| ToShard::LinkUp { peer, link, acceptance });
     }
 
     /// An accepted connection gives up its place among those that are half open.

@@ -16,7 +16,7 @@ use croupier_registry::{
 };
 
 use super::{
-    ToShard,
+    Acceptance, ToShard,
     message::Nodes,
     shared::Shared,
     stats::{Refusal, count},
@@ -36,6 +36,7 @@ pub(crate) struct Hub {
     cluster: [u8; 16],
     own: NodeStatus,
     accepted: BTreeMap<LinkId, NodeKey>,
+    acceptances: Acceptance,
     half_open: VecDeque<LinkId>,
     /// Seeds that were never tried.
     untried_seeds: BTreeSet<String>,
@@ -76,6 +77,7 @@ impl Hub {
             cluster,
             own,
             accepted: BTreeMap::new(),
+            acceptances: 0,
             half_open: VecDeque::new(),
             untried_seeds,
             rounds: BTreeMap::new(),
@@ -207,7 +209,8 @@ impl Hub {
                 }
                 MembershipOutput::Accept { link, peer } => {
                     self.accepted.insert(link, peer);
-                    self.send(link, ToShard::Accept { link });
+                    self.acceptances += 1;
+                    self.send(link, ToShard::Accept { link, acceptance: self.acceptances });
                 }
                 MembershipOutput::Close { link, reason } => {
                     self.accepted.remove(&link);

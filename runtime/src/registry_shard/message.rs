@@ -15,6 +15,7 @@ use croupier_registry::{
     wire::{Encoded, Hello, v1},
 };
 
+use super::Acceptance;
 use crate::{
     RegistryError,
     services::{KindUpdate, ServiceRef},
@@ -57,6 +58,7 @@ pub(crate) enum ToShard {
     /// To the shard of a link.
     Accept {
         link: LinkId,
+        acceptance: Acceptance,
     },
     Close {
         link: LinkId,
@@ -125,6 +127,7 @@ pub(crate) enum ToShard {
     LinkUp {
         peer: NodeKey,
         link: LinkId,
+        acceptance: Acceptance,
     },
     LinkDown {
         peer: NodeKey,

@@ -6,6 +6,7 @@ mod hub;
 mod losses;
 mod message;
 mod mirror;
+mod open_links;
 mod shared;
 mod stats;
 
@@ -33,6 +34,7 @@ pub use self::stats::RegistryStats;
 pub(crate) use self::{
     hub::Hub,
     message::{Burden, Load, Nodes, Operated, Operation, ToShard},
+    open_links::Acceptance,
     shared::{RegistryShared, Shared},
     stats::{Refusal, count},
 };
@@ -48,6 +50,7 @@ use crate::{
 };
 use home::Home;
 use losses::Losses;
+use open_links::{OpenLinks, Opened};
 
 /// Messages taken before other tasks get a turn.
 const MESSAGES_PER_TURN: usize = 512;
@@ -80,7 +83,7 @@ pub(crate) struct RegistryShard {
     hub: RefCell<Option<Hub>>,
     links: RefCell<BTreeMap<LinkId, Rc<PeerLink>>>,
     /// The open link to each peer, wherever it lives.
-    peers: RefCell<BTreeMap<NodeKey, LinkId>>,
+    peers: RefCell<OpenLinks>,
     /// Nodes whose advertised versions are not reached yet.
     awaited: RefCell<BTreeSet<NodeKey>>,
     /// Remote commands under way, and who waits for them.
@@ -354,7 +357,7 @@ impl RegistryShard {
 
     fn send_frames(&self, partitions: &mut Partitions) {
         while let Some((peer, frame)) = partitions.poll_frame() {
-            if let Some(link) = self.peers.borrow().get(&peer).copied() {
+            if let Some(link) = self.peers.borrow().of(peer) {
                 self.post(self.shared().shard_of(link), ToShard::Write { link, from: self.id, frame });
             }
         }
@@ -413,7 +416,7 @@ impl RegistryShard {
             ToShard::Accepted { link, connection } => {
                 self.start(peer_link::take_over(Rc::clone(self), link, connection));
             }
-            ToShard::LinkUp { peer, link } => self.link_up(peer, link),
+            ToShard::LinkUp { peer, link, acceptance } => self.link_up(peer, link, acceptance),
             ToShard::LinkDown { peer, link } => self.link_down(peer, link),
             ToShard::Compare { peer, link } => {
                 let digest = self.partitions.borrow().digest(peer);
@@ -422,7 +425,7 @@ impl RegistryShard {
             ToShard::Repair { peer } => self.partitions.borrow_mut().send_pull(peer, peer, None),
             ToShard::Frame { link, peer, frame, frame_bytes, load } => {
                 load.0.fetch_sub(frame_bytes, Ordering::AcqRel);
-                if self.peers.borrow().get(&peer) == Some(&link) {
+                if self.peers.borrow().of(peer) == Some(link) {
                     let taken = self.partitions.borrow_mut().handle_frame(peer, &frame, frame_bytes, now);
                     if let Err(violation) = taken {
                         self.post(self.shared().shard_of(link), ToShard::Violation { link, violation });
@@ -430,7 +433,7 @@ impl RegistryShard {
                 }
             }
             ToShard::Written { link, peer, frames } => {
-                if self.peers.borrow().get(&peer) == Some(&link) {
+                if self.peers.borrow().of(peer) == Some(link) {
                     let mut partitions = self.partitions.borrow_mut();
                     for frame in &frames {
                         partitions.handle_written(peer, frame);
@@ -445,7 +448,7 @@ impl RegistryShard {
                     let _unheard = waiting.send(outcome);
                 }
             }
-            ToShard::Accept { link } => self.with_link(link, PeerLink::accept),
+            ToShard::Accept { link, acceptance } => self.with_link(link, |link| link.accept(acceptance)),
             ToShard::Close { link, reason } => self.with_link(link, |link| link.close(reason)),
             ToShard::Send { link, frame } => self.with_link(link, |link| link.send(&frame)),
             ToShard::Write { link, from, frame } => self.with_link(link, |link| link.write(from, frame)),
@@ -516,25 +519,25 @@ impl RegistryShard {
         // What was enqueued before goes out before.
         self.send_frames(&mut partitions);
         for (peer, link) in self.peers.borrow().iter() {
-            let digest = partitions.enqueued_digest(*peer);
-            let part = ToShard::HeartbeatPart { link: *link, from: self.id, counter, digest };
-            self.post(self.shared().shard_of(*link), part);
+            let digest = partitions.enqueued_digest(peer);
+            let part = ToShard::HeartbeatPart { link, from: self.id, counter, digest };
+            self.post(self.shared().shard_of(link), part);
         }
     }
 
-    fn link_up(&self, peer: NodeKey, link: LinkId) {
-        let before = self.peers.borrow_mut().insert(peer, link);
+    fn link_up(&self, peer: NodeKey, link: LinkId, acceptance: Acceptance) {
+        let opened = self.peers.borrow_mut().opened(peer, link, acceptance);
         let mut partitions = self.partitions.borrow_mut();
-        if before.is_some() {
-            partitions.handle_link_down(peer);
+        match opened {
+            Opened::First => {}
+            Opened::Replaces => partitions.handle_link_down(peer),
+            Opened::Late => return,
         }
         partitions.handle_link_up(peer);
     }
 
     fn link_down(&self, peer: NodeKey, link: LinkId) {
-        let mut peers = self.peers.borrow_mut();
-        if peers.get(&peer) == Some(&link) {
-            peers.remove(&peer);
+        if self.peers.borrow_mut().closed(peer, link) {
             self.partitions.borrow_mut().handle_link_down(peer);
         }
     }
