@@ -15,6 +15,7 @@ pub(crate) struct Control {
     start: OnceLock<Instant>,
     is_over: AtomicBool,
     has_stopped: AtomicBool,
+    gave_up: OnceLock<u64>,
     /// A bit for each cluster that a fault has struck.
     struck: AtomicU64,
     shards: Vec<ShardProgress>,
@@ -57,6 +58,7 @@ impl Control {
             start: OnceLock::new(),
             is_over: AtomicBool::new(false),
             has_stopped: AtomicBool::new(false),
+            gave_up: OnceLock::new(),
             struck: AtomicU64::new(0),
             shards: (0..shards).map(|_| ShardProgress::default()).collect(),
             shares: None,
@@ -113,6 +115,17 @@ impl Control {
     /// Asks the shards to send nothing more; what is on its way still arrives.
     pub(crate) fn stop_sending(&self) {
         self.has_stopped.store(true, Ordering::Relaxed);
+    }
+
+    /// One of the shards found the schedule beyond hope: none of them sends any more. Only the first call counts.
+    pub(crate) fn give_up(&self) {
+        self.gave_up.get_or_init(|| self.now_nanos());
+        self.stop_sending();
+    }
+
+    /// When a shard gave up, on the run's clock; none when none did.
+    pub(crate) fn gave_up_nanos(&self) -> Option<u64> {
+        self.gave_up.get().copied()
     }
 
     /// Whether the shards may still send.

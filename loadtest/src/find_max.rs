@@ -213,7 +213,7 @@ mod tests {
     #[test]
     fn the_search_is_bounded_where_everything_or_nothing_meets_it() {
         let (tried, best) = search(20_000, u64::MAX);
-        assert_eq!((tried.len(), best), (10, Some(Rate::MAX_PER_SECOND)));
+        assert_eq!((tried.len(), best), (20, Some(Rate::MAX_PER_SECOND)));
         let (tried, best) = search(20_000, 0);
         assert_eq!((tried.last(), best), (Some(&1), None));
     }

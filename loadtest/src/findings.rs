@@ -18,7 +18,7 @@ use crate::report::{
 use crate::results::{Histograms, SeriesReport};
 use crate::roles::Pattern;
 use crate::surroundings::Surroundings;
-use crate::verdict::{Circumstances, Evidence};
+use crate::verdict::{Circumstances, Evidence, Remedy};
 use crate::worker::{Assignment, Outcome};
 
 /// What is known when a run has ended.
@@ -36,26 +36,37 @@ pub(crate) struct Findings<'a> {
     pub(crate) beside: Option<BesideReport>,
 }
 
+/// How far the schedule was kept.
+struct Kept {
+    unsent: u64,
+    /// When it was beyond hope, on the run's clock.
+    gave_up_nanos: Option<u64>,
+    /// Messages a second.
+    achieved: f64,
+}
+
 impl Findings<'_> {
     /// Merges the shards and weighs the whole.
     pub(crate) fn report(self) -> Report {
         let clusters = self.assignment.clusters.len();
         let mut recorder = self.assignment.recorder();
         let mut topics_by_cluster = vec![0; clusters];
-        let (mut unsent, mut connections) = (0, ConnectionsReport::default());
+        let (mut unsent, mut gave_up_nanos, mut connections) = (0, None, ConnectionsReport::default());
         for outcome in &self.outcomes {
             recorder.merge(&outcome.recorder);
             unsent += outcome.unsent;
+            gave_up_nanos = [gave_up_nanos, outcome.gave_up_nanos].into_iter().flatten().min();
             connections.add(&outcome.connections);
             for (ours, theirs) in topics_by_cluster.iter_mut().zip(&outcome.topics_by_cluster) {
                 *ours += theirs;
             }
         }
 
-        let achieved = self.rate_achieved(&recorder);
+        let achieved = self.rate_achieved(&recorder, gave_up_nanos);
+        let kept = Kept { unsent, gave_up_nanos, achieved };
         let has_requests = self.options.pattern == Pattern::Reqrep;
         let account = self.account(&recorder);
-        let verdict = self.evidence(&recorder, &connections, unsent, achieved, account.as_ref()).verdict();
+        let verdict = self.evidence(&recorder, &connections, &kept, account.as_ref()).verdict();
         // Of no message there is no share.
         let each =
             if recorder.measured.delivered == 0 { 0.0 } else { 1e6 / recorder.measured.delivered as f64 };
@@ -78,6 +89,7 @@ impl Findings<'_> {
             rate: RateReport {
                 asked: self.options.pace.per_second().round() as u64,
                 achieved: rounded(achieved, 1),
+                backlog: recorder.backlog,
                 unsent,
                 busy: recorder.busy,
                 refused: recorder.refused,
@@ -112,16 +124,21 @@ impl Findings<'_> {
         }
     }
 
-    /// Messages of the measured phase by the time that they took: the phase's own, or longer when the last
-    /// of them was late.
-    fn rate_achieved(&self, recorder: &Recorder) -> f64 {
+    /// What was sent once the measured phase had begun, by the time that it took: the phase's own, or longer when the
+    /// last message was late. A backlog of the warm-up is part of it, but no reason to have sent more than was asked for.
+    fn rate_achieved(&self, recorder: &Recorder, gave_up_nanos: Option<u64>) -> f64 {
         let schedule = &self.assignment.schedule;
         let from_nanos = schedule.measured_from_nanos();
-        let until_nanos = self.interrupted.map_or(schedule.end_nanos(), |interruption| interruption.at_nanos);
+        let interrupted = self.interrupted.map(|interruption| interruption.at_nanos);
+        let until_nanos = interrupted.or(gave_up_nanos).unwrap_or(schedule.end_nanos());
         let asked_nanos = until_nanos.saturating_sub(from_nanos);
         let took_nanos = recorder.last_sent_nanos.saturating_sub(from_nanos).max(asked_nanos).max(1);
-        let messages = (recorder.measured.sent + recorder.refused) / self.copies();
-        messages as f64 / (took_nanos as f64 / 1e9)
+        let messages = (recorder.measured.sent + recorder.refused + recorder.backlog) / self.copies();
+        let achieved = messages as f64 / (took_nanos as f64 / 1e9);
+        match self.options.pace {
+            Pace::Closed { .. } => achieved,
+            pace => achieved.min(pace.per_second()),
+        }
     }
 
     /// Servers on this machine, as far as is known.
@@ -161,8 +178,7 @@ impl Findings<'_> {
         &self,
         recorder: &Recorder,
         connections: &ConnectionsReport,
-        unsent: u64,
-        rate_achieved: f64,
+        kept: &Kept,
         account: Option<&Account>,
     ) -> Evidence {
         Evidence {
@@ -176,9 +192,16 @@ impl Findings<'_> {
             circumstances: Circumstances {
                 interruption: self.interruption(),
                 unit: self.options.pattern.unit(),
-                unsent,
+                gave_up_nanos: kept
+                    .gave_up_nanos
+                    .map(|at| at.saturating_sub(self.assignment.schedule.measured_from_nanos())),
+                unsent: kept.unsent,
                 rate_asked: self.options.pace.per_second(),
-                rate_achieved,
+                rate_achieved: kept.achieved,
+                remedy: match self.options.pace {
+                    Pace::Steady(_) => Remedy::RateOrSearch,
+                    Pace::Ramp(_) | Pace::Closed { .. } => Remedy::Other,
+                },
                 is_debug_build: cfg!(debug_assertions),
                 lag_p99_nanos: recorder.lag.value_at_quantile(0.99),
                 e2e_p99_nanos: recorder.e2e().value_at_quantile(0.99),

@@ -1,6 +1,7 @@
 //! The load test of Croupier: local clusters, a fixed schedule, every message checked, and a verdict; and what
 //! tells about a node's configuration, a running node, and a machine.
 
+mod backlog;
 mod beside;
 mod calls;
 mod checker;

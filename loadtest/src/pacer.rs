@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use crate::backlog::Backlog;
 use crate::payload::{PayloadBuffer, Stamp};
 use crate::recorder::Recorder;
 use crate::schedule::ShardSchedule;
@@ -20,6 +21,7 @@ pub(crate) struct Pacer {
     sequences: Vec<u64>,
     payloads: PayloadBuffer,
     recorder: Recorder,
+    backlog: Backlog,
     /// Of a closed loop: the message to send next, and how far it is to the one after it.
     closed_next: u64,
     closed_step: u64,
@@ -49,6 +51,8 @@ pub(crate) enum Next {
     Pause(Duration),
     /// Everything has been sent.
     Done,
+    /// So much is overdue that the schedule cannot be kept any more; told once.
+    BeyondHope,
 }
 
 /// Publishing pauses after this long, so that the links can send what was appended: the runtime serves
@@ -84,9 +88,15 @@ impl Pacer {
             traffic,
             part,
             recorder,
+            backlog: Backlog::of_patience(),
             closed_next: publisher as u64,
             closed_step: publishers.max(1) as u64,
         }
+    }
+
+    /// Tells when the schedule cannot be kept any more, as `backlog` sees it.
+    pub(crate) fn with_backlog(self, backlog: Backlog) -> Self {
+        Self { backlog, ..self }
     }
 
     /// Offers every message that is due, for as long as one burst may last.
@@ -103,6 +113,11 @@ impl Pacer {
     ) -> Result<Next, E> {
         let began_nanos = now_nanos();
         let mut now = began_nanos;
+        if let Some(due) = self.part.peek()
+            && self.backlog.is_beyond_hope(now, due.offset_nanos)
+        {
+            return Ok(Next::BeyondHope);
+        }
         while let Some(due) = self.part.peek() {
             if due.offset_nanos > now {
                 let early_nanos = due.offset_nanos - now;
@@ -282,6 +297,26 @@ mod tests {
     }
 
     #[test]
+    fn a_rate_that_cannot_be_kept_is_told_once_and_what_is_left_is_unsent() {
+        let mut pacer = pacer("1k", 10_000).with_backlog(Backlog::new(0));
+        let clock = Cell::new(0_u64);
+        let mut told = Vec::new();
+        while clock.get() < 5_000_000_000 {
+            let offer = |_: &Stamp, _: &[u8]| -> Result<Offer, Infallible> {
+                clock.set(clock.get() + 10_000_000);
+                Ok(Offer::Taken { cluster: 0 })
+            };
+            let Ok(next) = pacer.burst(|| clock.get(), offer);
+            if next == Next::BeyondHope {
+                told.push(clock.get() / 1_000_000_000);
+            }
+            clock.set(clock.get() + PAUSE_NANOS_MIN);
+        }
+        assert_eq!(told, [2]);
+        assert!((9_400..9_600).contains(&pacer.unsent()), "{}", pacer.unsent());
+    }
+
+    #[test]
     fn a_slow_rate_still_looks_up_often() {
         let mut pacer = pacer("1", 10_000);
         let next = pacer.burst(|| 1, |_, _| Ok::<_, Infallible>(Offer::Taken { cluster: 0 }));
@@ -325,7 +360,7 @@ mod tests {
             };
             let Ok(next) = pacer.burst(|| clock.get(), taken);
             match next {
-                Next::Done => return Sent { pacer, stamps },
+                Next::Done | Next::BeyondHope => return Sent { pacer, stamps },
                 Next::Pause(pause) => clock.set(clock.get() + pause.as_nanos() as u64),
             }
         }
@@ -346,7 +381,7 @@ mod tests {
             };
             let Ok(next) = pacer.burst_closed(1_000_000, || clock.get(), || under_way.get() < 3, offer);
             match next {
-                Next::Done => break,
+                Next::Done | Next::BeyondHope => break,
                 Next::Pause(pause) => {
                     assert_eq!(pause, CLOSED_PAUSE);
                     clock.set(clock.get() + 50_000);

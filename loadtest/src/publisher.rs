@@ -55,6 +55,7 @@ impl<'a> Publisher<'a> {
             match self.burst()? {
                 Next::Pause(pause) => self.shard.sleep(pause).await,
                 Next::Done => break,
+                Next::BeyondHope => self.control.give_up(),
             }
         }
         Ok(())

@@ -48,8 +48,9 @@ pub(crate) enum QuantityError {
 }
 
 impl Rate {
-    /// Far above what one machine can do; it keeps the schedule's arithmetic within 64 bits.
-    pub(crate) const MAX_PER_SECOND: u64 = 10_000_000;
+    /// Ten messages a nanosecond: whether a machine can do it is for the run to tell, and up to here the arithmetic of the
+    /// schedule, which multiplies a rate with the nanoseconds of a second, stays within 64 bits.
+    pub(crate) const MAX_PER_SECOND: u64 = 10_000_000_000;
 
     /// Reads `20000`, `20k`, `2.5k` or `1M`.
     pub(crate) fn parse(text: &str) -> Result<Self, QuantityError> {
@@ -213,10 +214,23 @@ mod tests {
 
     #[test]
     fn rates_are_read_with_their_suffixes() {
-        for (text, per_second) in
-            [("1", 1), ("20000", 20_000), ("20k", 20_000), ("2.5k", 2_500), ("1M", 1_000_000)]
-        {
+        for (text, per_second) in [
+            ("1", 1),
+            ("20000", 20_000),
+            ("20k", 20_000),
+            ("2.5k", 2_500),
+            ("1M", 1_000_000),
+            ("10000M", 10_000_000_000),
+        ] {
             assert_eq!(Rate::parse(text).map(Rate::per_second), Ok(per_second), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_rate_beyond_the_arithmetic_is_told_the_bound() {
+        for text in ["10001M", "99999999999M"] {
+            let error = Rate::parse(text).expect_err(text).to_string();
+            assert!(error.contains("1 to 10000000000"), "{error}");
         }
     }
 
@@ -233,7 +247,7 @@ mod tests {
     #[test]
     fn rates_that_mean_nothing_are_refused() {
         for text in
-            ["", "k", "0", "-5", "20x", "1.5", "0.0001k", "1..2", "11M", "99999999999999999999", "5 k"]
+            ["", "k", "0", "-5", "20x", "1.5", "0.0001k", "1..2", "10001M", "99999999999999999999", "5 k"]
         {
             assert!(Rate::parse(text).is_err(), "{text:?} was accepted");
         }

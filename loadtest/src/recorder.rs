@@ -62,6 +62,8 @@ pub(crate) struct Recorder {
     /// Messages of the measured phase that were given up, because there was no room for them while a fault had
     /// their cluster.
     pub(crate) refused: u64,
+    /// Messages of the warm-up that were sent when it was over: what the measured phase began with.
+    pub(crate) backlog: u64,
     /// By cluster and due time; only in a run with faults.
     pub(crate) ledger: Option<Ledger>,
     /// To the live view.
@@ -153,6 +155,7 @@ impl Recorder {
             last_sent_nanos: 0,
             series: Series::new(window, clusters),
             refused: 0,
+            backlog: 0,
             ledger: None,
             reporter: None,
             window,
@@ -192,6 +195,10 @@ impl Recorder {
         }
         if intended_nanos < self.window.from_nanos {
             self.warmup.sent += self.copies;
+            if actual_nanos >= self.window.from_nanos {
+                self.backlog += self.copies;
+                self.last_sent_nanos = actual_nanos;
+            }
             return;
         }
         self.measured.sent += self.copies;
@@ -323,6 +330,7 @@ impl Recorder {
         self.steps.merge(&other.steps);
         self.busy += other.busy;
         self.refused += other.refused;
+        self.backlog += other.backlog;
         if let (Some(ours), Some(theirs)) = (&mut self.ledger, &other.ledger) {
             ours.merge(theirs);
         }
@@ -383,9 +391,11 @@ mod tests {
     #[test]
     fn the_warm_up_is_counted_apart_and_not_in_the_histograms() {
         let mut recorder = Recorder::new(WINDOW, 1);
+        recorder.sent(0, 998, 999);
         recorder.sent(0, 999, 1_500);
         recorder.delivered(delivery(Arrival::InOrder, 999, 0));
-        assert_eq!(recorder.warmup, Counts { sent: 1, delivered: 1, ..Counts::default() });
+        assert_eq!(recorder.warmup, Counts { sent: 2, delivered: 1, ..Counts::default() });
+        assert_eq!((recorder.backlog, recorder.last_sent_nanos), (1, 1_500), "one was sent late");
         assert_eq!(recorder.measured, Counts::default());
         assert_eq!((recorder.e2e().len(), recorder.lag.len(), recorder.wire.len()), (0, 0, 0));
         assert_eq!(recorder.delivered_by_cluster, [0]);

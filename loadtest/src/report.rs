@@ -105,7 +105,11 @@ pub(crate) struct CountsReport {
 pub(crate) struct RateReport {
     /// Of a ramp the mean; 0 in a closed loop, which asks for none.
     pub(crate) asked: u64,
+    /// What was sent in the time of the measured phase, or longer when the last message was late: messages of the
+    /// warm-up among it when the phase began with such a backlog. Never more than was asked for.
     pub(crate) achieved: f64,
+    /// Messages of the warm-up that were sent when it was over.
+    pub(crate) backlog: u64,
     /// Messages that were due and not sent before the run was given up.
     pub(crate) unsent: u64,
     /// Publishes refused because a buffer was full; each was tried again until it was accepted.
@@ -357,7 +361,14 @@ pub(crate) mod tests {
             },
             counts: CountsReport::from(&counts),
             warmup_counts: CountsReport::from(&Counts::default()),
-            rate: RateReport { asked: 20_000, achieved: 19_999.9, unsent: 0, busy: 3, refused: 0 },
+            rate: RateReport {
+                asked: 20_000,
+                achieved: 19_999.9,
+                backlog: 0,
+                unsent: 0,
+                busy: 3,
+                refused: 0,
+            },
             latency_us: LatencyReport {
                 e2e: percentiles,
                 lag: percentiles,

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use croupier::testing::{LocalCluster, LocalClusterError};
 use croupier::{BoxError, Builder, ClusterName, Node, NodeHandle, Shard};
 
+use crate::backlog;
 use crate::beside::Beside;
 use crate::console::Console;
 use crate::control::{Control, Totals};
@@ -140,6 +141,7 @@ pub(crate) fn run_once(
         injector: Injector::new(options.faults.clone(), detour, routes),
         beside: beside.as_ref().map(|beside| Arc::clone(beside.control())),
         interrupted: None,
+        has_told_end: false,
         watch: Watch::new(
             console,
             options.shards,
@@ -267,6 +269,8 @@ struct Course<'a> {
     beside: Option<Arc<Control>>,
     /// When a signal has ended the sending, and which.
     interrupted: Option<Interruption>,
+    /// Whether it was told that a shard has given up.
+    has_told_end: bool,
     watch: Watch,
     shown: Shown,
 }
@@ -402,6 +406,7 @@ impl Course<'_> {
             Err(RecvTimeoutError::Disconnected) => std::thread::sleep(pause),
         }
         self.heed_signal()?;
+        self.heed_end();
         self.strike()?;
         self.watch.look(self.control, &self.assignment.schedule);
         self.show_progress();
@@ -425,6 +430,16 @@ impl Course<'_> {
         self.interrupted = Some(Interruption { signal, at_nanos });
         self.console.line(format_args!("interrupted after {:.1} s; collecting", at_nanos as f64 / 1e9));
         Ok(())
+    }
+
+    /// Tells at once when a shard has given the schedule up.
+    fn heed_end(&mut self) {
+        let Some(gave_up_nanos) = self.control.gave_up_nanos().filter(|_| !self.has_told_end) else { return };
+        self.has_told_end = true;
+        if let Some(beside) = &self.beside {
+            beside.stop_sending();
+        }
+        self.console.line(backlog::given_up(gave_up_nanos));
     }
 
     /// Ends what faults still do to the servers.

@@ -283,6 +283,15 @@ mod tests {
     }
 
     #[test]
+    fn the_highest_rate_has_times_too_at_the_end_of_a_day() {
+        let schedule = schedule("10000M", 0, 86_400_000);
+        assert_eq!((schedule.messages, schedule.end_nanos()), (864_000_000_000_000, 86_400_000_000_000));
+        let mut part = schedule.of_shard(0, 1);
+        part.next = schedule.messages - 1;
+        assert_eq!(part.peek().map(|due| due.offset_nanos), Some(86_399_999_999_999));
+    }
+
+    #[test]
     fn a_taken_message_does_not_come_back_and_a_peeked_one_stays() {
         let mut part = schedule("1k", 0, 10).of_shard(1, 2);
         assert_eq!(part.peek(), part.peek());

@@ -10,6 +10,9 @@ use crate::verdict::Verdict;
 /// Displays a [`Report`] in a screenful, without escape codes.
 pub(crate) struct Summary<'a>(pub(crate) &'a Report);
 
+/// Less of a backlog than this part of the measured messages is not worth a line.
+const BACKLOG_SHARE_MIN: f64 = 0.01;
+
 /// What the times of a closed loop are, told with them.
 const CLOSED_E2E: &str = "from the actual send: hides what a stall delays";
 
@@ -80,6 +83,9 @@ impl Summary<'_> {
             grouped(counts.reordered),
             grouped(counts.corrupt)
         )?;
+        if let Some(told) = backlog_line(counts.sent, self.0.rate.backlog, "sent") {
+            writeln!(f, "{told}")?;
+        }
         match &self.0.requests {
             Some(requests) => writeln!(f, "requests    {requests}"),
             None => Ok(()),
@@ -114,7 +120,11 @@ impl Summary<'_> {
         )
     }
 
+    /// Of no message there is no share.
     fn clusters(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.clusters.iter().all(|cluster| cluster.delivered == 0) {
+            return Ok(());
+        }
         write!(f, "clusters  ")?;
         for cluster in &self.0.clusters {
             write!(f, "  {} {:.1} %", cluster.name, cluster.share * 100.0)?;
@@ -123,8 +133,18 @@ impl Summary<'_> {
     }
 }
 
+/// What was `done` of the warm-up in the time of the measured phase, where it is no trifle beside the phase's own.
+pub(crate) fn backlog_line(measured: u64, backlog: u64, done: &str) -> Option<String> {
+    (backlog as f64 > measured as f64 * BACKLOG_SHARE_MIN).then(|| {
+        format!("            and {} of the warm-up that were {done} when it was over", grouped(backlog))
+    })
+}
+
 /// Name, points and meaning of one latency each; those without a value are left out.
 pub(crate) fn latency_lines(f: &mut fmt::Formatter<'_>, rows: &[(&str, Percentiles, &str)]) -> fmt::Result {
+    if rows.iter().all(|(_, points, _)| points.count == 0) {
+        return Ok(());
+    }
     writeln!(f, "latency us  {:>10} {:>10} {:>10} {:>10} {:>10}", "p50", "p90", "p99", "p99.9", "max")?;
     for (name, Percentiles { p50, p90, p99, p999, max, count }, meaning) in rows {
         if *count > 0 {
@@ -170,5 +190,25 @@ verdict     DEGRADED
   - fewer cores than roles: 2 cores for 5 shards and servers
 ";
         assert_eq!(text, expected, "\n{text}");
+    }
+
+    #[test]
+    fn what_was_not_sent_has_no_figures_and_a_backlog_is_told() {
+        let mut report = sample();
+        report.counts = crate::report::CountsReport::from(&crate::recorder::Counts::default());
+        report.clusters.iter_mut().for_each(|cluster| (cluster.share, cluster.delivered) = (0.0, 0));
+        let latency = &mut report.latency_us;
+        for points in [&mut latency.e2e, &mut latency.lag, &mut latency.wire] {
+            points.count = 0;
+        }
+        report.rate.backlog = 612_345;
+        let text = Summary(&report).to_string();
+        assert!(
+            text.contains("\n            and 612 345 of the warm-up that were sent when it was over\n"),
+            "{text}"
+        );
+        assert!(!text.contains("latency us") && !text.contains("clusters"), "{text}");
+        report.counts.sent = 612_345 * 100;
+        assert!(!Summary(&report).to_string().contains("of the warm-up"));
     }
 }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::fault::Excused;
+use crate::quantity::grouped;
 use crate::recorder::Counts;
 
 /// How far a run's figures carry.
@@ -51,6 +52,10 @@ pub(crate) struct Circumstances {
     pub(crate) unit: &'static str,
     pub(crate) rate_asked: f64,
     pub(crate) rate_achieved: f64,
+    /// What to try where that is too little.
+    pub(crate) remedy: Remedy,
+    /// When the schedule was found to be beyond hope and was given up, since the start of the measured phase.
+    pub(crate) gave_up_nanos: Option<u64>,
     /// What the schedule held and was not done before the run was given up.
     pub(crate) unsent: u64,
     pub(crate) is_debug_build: bool,
@@ -69,6 +74,19 @@ pub(crate) struct Circumstances {
     /// Shards and servers: what would like a core of its own.
     pub(crate) roles: usize,
 }
+
+/// What a run can be told to try at another rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Remedy {
+    Rate,
+    /// It may also look for the highest by itself.
+    RateOrSearch,
+    /// It has not one rate.
+    Other,
+}
+
+/// Of the rate that was reached without leaving time for anything else, so much is likely to be kept.
+const LIKELY_SHARE: f64 = 0.8;
 
 /// Less of the asked rate than this is another load than was asked for.
 pub(crate) const RATE_ACHIEVED_MIN: f64 = 0.99;
@@ -170,23 +188,44 @@ impl Circumstances {
         let mut reasons: Vec<String> = self.interruption.iter().cloned().collect();
         // What was not done because of a signal is no mistake of the generator's.
         let is_whole = self.interruption.is_none();
-        if is_whole && self.unsent > 0 {
-            reasons.push(format!("{} {} were not sent in time", self.unsent, self.unit));
-        }
         if is_whole && self.rate_achieved < self.rate_asked * RATE_ACHIEVED_MIN {
             reasons.push(format!(
-                "{:.0} {}/s of the {:.0} asked for: {:.1} %, less than {:.0} %",
-                self.rate_achieved,
+                "the rate was not reached: from the start of the measured phase on, {} {}/s were sent of {} asked for \
+                 ({:.1} %, less than {:.0} %){}",
+                grouped(self.rate_achieved.round() as u64),
                 self.unit,
-                self.rate_asked,
+                grouped(self.rate_asked.round() as u64),
                 percent(self.rate_achieved / self.rate_asked),
-                percent(RATE_ACHIEVED_MIN)
+                percent(RATE_ACHIEVED_MIN),
+                self.advice(),
             ));
+        }
+        if is_whole && let Some(gave_up_nanos) = self.gave_up_nanos {
+            reasons.push(format!(
+                "given up {:.1} s after the start of the measured phase: less than half of what was due had been sent, and \
+                 the rest could not be made up for",
+                gave_up_nanos as f64 / 1e9
+            ));
+        }
+        if is_whole && self.unsent > 0 {
+            reasons.push(format!("{} {} were not sent in time", grouped(self.unsent), self.unit));
         }
         if self.is_debug_build {
             reasons.push("a debug build: its figures say nothing about a release build".to_owned());
         }
         reasons
+    }
+
+    /// Which rate to try, where there is one that was more or less reached.
+    fn advice(&self) -> String {
+        let likely = likely_rate(self.rate_achieved);
+        match (self.remedy, likely) {
+            (Remedy::Other, _) | (_, 0) => String::new(),
+            (Remedy::Rate, likely) => format!("; try --rate {likely}"),
+            (Remedy::RateOrSearch, likely) => {
+                format!("; try --rate {likely}, or let --find-max look for the highest")
+            }
+        }
     }
 
     /// What the latencies say about the generator and the machine.
@@ -245,6 +284,13 @@ fn wrong_counts(phase: &str, counts: &Counts) -> String {
     )
 }
 
+/// Somewhat below a rate that was reached at most, in two digits; 0 where nothing was.
+fn likely_rate(reached: f64) -> u64 {
+    let likely = (reached * LIKELY_SHARE) as u64;
+    let digit = 10_u64.pow(likely.checked_ilog10().unwrap_or(0).saturating_sub(1));
+    likely / digit * digit
+}
+
 fn percent(share: f64) -> f64 {
     share * 100.0
 }
@@ -271,6 +317,8 @@ pub(crate) mod tests {
             unit: "messages",
             rate_asked: 1_000.0,
             rate_achieved: 999.0,
+            remedy: Remedy::RateOrSearch,
+            gave_up_nanos: None,
             unsent: 0,
             is_debug_build: false,
             lag_p99_nanos: 50_000,
@@ -362,11 +410,41 @@ pub(crate) mod tests {
 
     #[test]
     fn another_load_than_asked_for_is_invalid() {
-        assert_eq!(judge(|evidence| evidence.circumstances.rate_achieved = 989.0).0, Status::Invalid);
+        for (remedy, advice) in [
+            (Remedy::RateOrSearch, "; try --rate 350, or let --find-max look for the highest"),
+            (Remedy::Rate, "; try --rate 350"),
+            (Remedy::Other, ""),
+        ] {
+            let (status, reason) = judge(|evidence| {
+                evidence.circumstances.rate_achieved = 444.4;
+                evidence.circumstances.remedy = remedy;
+            });
+            assert_eq!(status, Status::Invalid);
+            let told = "444 messages/s were sent of 1 000 asked for (44.4 %, less than 99 %)";
+            assert!(reason.ends_with(&format!("{told}{advice}")), "{reason}");
+        }
+        let (status, reason) = judge(|evidence| evidence.circumstances.gave_up_nanos = Some(1_240_000_000));
+        assert_eq!(status, Status::Invalid);
+        assert!(reason.starts_with("given up 1.2 s after the start of the measured phase"), "{reason}");
         assert_eq!(judge(|evidence| evidence.circumstances.unsent = 1).0, Status::Invalid);
         let mut enough = sound();
         enough.circumstances.rate_achieved = 990.0;
         assert_eq!(enough.verdict().status, Status::Valid);
+    }
+
+    #[test]
+    fn a_rate_to_try_has_two_digits_and_is_below_what_was_reached() {
+        for (reached, likely) in [
+            (0.0, 0),
+            (1.0, 0),
+            (2.0, 1),
+            (99.0, 79),
+            (1_000.0, 800),
+            (311_234.5, 240_000),
+            (5e9, 4_000_000_000),
+        ] {
+            assert_eq!(likely_rate(reached), likely, "{reached}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use croupier::{ClusterName, HandlerGuard, InvalidTopic, PublishError, Shard, Sub
 
 use serde::{Deserialize, Serialize};
 
+use crate::backlog::Backlog;
 use crate::clock::nanos;
 use crate::control::Control;
 use crate::pace::Pace;
@@ -49,6 +50,8 @@ pub(crate) struct Outcome {
     pub(crate) recorder: Recorder,
     /// Messages of its part that it did not send.
     pub(crate) unsent: u64,
+    /// When a shard of its process found the schedule beyond hope, on the run's clock, and all of them gave it up.
+    pub(crate) gave_up_nanos: Option<u64>,
     /// Topics of each cluster, told by the first shard of all.
     pub(crate) topics_by_cluster: Vec<u64>,
     /// What went wrong on the shard and its links until everything had arrived.
@@ -102,6 +105,14 @@ impl Assignment {
     /// When a shard that is behind gives up, on the run's clock.
     pub(crate) fn give_up_nanos(&self) -> u64 {
         self.schedule.end_nanos().saturating_add(nanos(self.overrun))
+    }
+
+    /// A fault may leave a backlog of any size, and of a ramp each step is a rate to be known.
+    fn backlog(&self) -> Backlog {
+        match self.pace {
+            Pace::Steady(_) if !self.has_faults => Backlog::new(self.schedule.measured_from_nanos()),
+            _ => Backlog::of_patience(),
+        }
     }
 
     fn routes(&self, shard: &Shard) -> Result<Vec<Route>, WorkerError> {
@@ -177,7 +188,7 @@ async fn work_with(
     receiver.merge_into(&mut recorder);
     recorder.series.label(number);
     let topics_by_cluster = if number == 0 { topics_by_cluster(assignment, &routes) } else { Vec::new() };
-    Ok(Outcome { recorder, unsent, topics_by_cluster, connections })
+    Ok(Outcome { recorder, unsent, gave_up_nanos: control.gave_up_nanos(), topics_by_cluster, connections })
 }
 
 /// Waits for the start, or for the end of a run that has none.
@@ -199,7 +210,8 @@ async fn send_all(
     let publishers = assignment.roles.publishers;
     let part = assignment.schedule.of_shard(publisher, publishers);
     let place = (publisher, publishers);
-    let pacer = Pacer::new(assignment.run, place, assignment.traffic.clone(), part, assignment.recorder());
+    let pacer = Pacer::new(assignment.run, place, assignment.traffic.clone(), part, assignment.recorder())
+        .with_backlog(assignment.backlog());
     let concurrency = match assignment.pace {
         Pace::Closed { concurrency } => Some(assignment.roles.share_of(concurrency, publisher)),
         Pace::Steady(_) | Pace::Ramp(_) => None,

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use croupier::{CallError, Message, Service, ServiceEvent, ServiceType, Shard};
 use hdrhistogram::Histogram;
 
 use super::protocol::{KIND, process_of};
+use crate::backlog::Backlog;
 use crate::clock::monotonic_nanos;
 use crate::keys::Keys;
 use crate::payload::{PayloadBuffer, Stamp};
@@ -74,6 +75,8 @@ pub(crate) struct Assignment {
     pub(crate) timeout: Duration,
     /// How long after the end of the schedule a caller that is behind may still call.
     pub(crate) overrun_nanos: u64,
+    /// Whether faults strike, after which a schedule is kept however late it is.
+    pub(crate) has_faults: bool,
 }
 
 /// Shared by the shard and the main thread.
@@ -89,6 +92,8 @@ pub(crate) struct Caller {
     watched: Option<Mutex<Watched>>,
     has_called_all: AtomicBool,
     has_stopped: AtomicBool,
+    /// When the schedule was beyond hope, since its start.
+    gave_up_nanos: OnceLock<u64>,
 }
 
 /// What the live view shows of the calls.
@@ -105,6 +110,10 @@ pub(crate) struct Watched {
 /// The longest pause, so that a slow rate does not delay the end.
 const PAUSE_MAX: Duration = Duration::from_millis(20);
 
+/// Calling pauses after this long, so that what was asked leaves and answers arrive.
+const BURST_NANOS_MAX: u64 = 100_000;
+const BURST_PAUSE: Duration = Duration::from_nanos(100);
+
 impl Caller {
     pub(crate) fn new(assignment: Assignment) -> Self {
         Self {
@@ -116,6 +125,7 @@ impl Caller {
             watched: None,
             has_called_all: AtomicBool::new(false),
             has_stopped: AtomicBool::new(false),
+            gave_up_nanos: OnceLock::new(),
         }
     }
 
@@ -140,6 +150,11 @@ impl Caller {
     /// Asks for no more calls to be made; those that were made still end.
     pub(crate) fn stop(&self) {
         self.has_stopped.store(true, Ordering::Release);
+    }
+
+    /// When the schedule was found to be beyond hope, since its start; no more calls are made then.
+    pub(crate) fn gave_up_nanos(&self) -> Option<u64> {
+        self.gave_up_nanos.get().copied()
     }
 
     pub(crate) fn assignment(&self) -> &Assignment {
@@ -206,14 +221,30 @@ impl Caller {
         let mut payloads = PayloadBuffer::new(assignment.traffic.size_bytes_max(), assignment.run);
         let mut part = assignment.schedule.of_shard(0, 1);
         let give_up_nanos = start_nanos + assignment.schedule.end_nanos() + assignment.overrun_nanos;
+        let mut backlog = if assignment.has_faults {
+            Backlog::of_patience()
+        } else {
+            Backlog::new(assignment.schedule.measured_from_nanos())
+        };
+        let mut burst_from_nanos = monotonic_nanos();
         while let Some(due) = part.peek() {
             let intended_nanos = start_nanos + due.offset_nanos;
             let now = monotonic_nanos();
+            if backlog.is_beyond_hope(now.saturating_sub(start_nanos), due.offset_nanos) {
+                self.gave_up_nanos.get_or_init(|| now.saturating_sub(start_nanos));
+                break;
+            }
             if now >= give_up_nanos || self.has_stopped.load(Ordering::Acquire) {
                 break;
             }
             if now < intended_nanos {
                 shard.sleep(Duration::from_nanos(intended_nanos - now).min(PAUSE_MAX)).await;
+                burst_from_nanos = monotonic_nanos();
+                continue;
+            }
+            if now - burst_from_nanos >= BURST_NANOS_MAX {
+                shard.sleep(BURST_PAUSE).await;
+                burst_from_nanos = monotonic_nanos();
                 continue;
             }
             let key = assignment.keys.key_of(due.index);

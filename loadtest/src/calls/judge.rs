@@ -63,7 +63,9 @@ pub(crate) struct Judgement {
     pub(crate) lag: Histogram<u64>,
     /// From the intended time to the error.
     pub(crate) failed: Histogram<u64>,
-    /// When the last measured call was made.
+    /// Calls of the warm-up that were made when it was over.
+    pub(crate) backlog: u64,
+    /// When the last call was made that is measured, or of that backlog.
     pub(crate) last_made_nanos: u64,
 }
 
@@ -91,6 +93,7 @@ impl Judgement {
             service: histogram(),
             lag: histogram(),
             failed: histogram(),
+            backlog: 0,
             last_made_nanos: 0,
         };
         let mut executed = vec![0_u32; calls.len()];
@@ -106,6 +109,9 @@ impl Judgement {
             counts.count(call, executed, outages, phase.timeout_nanos);
             if is_measured {
                 judged.time(call, phase);
+            } else if call.actual_nanos >= phase.from_nanos {
+                judged.backlog += 1;
+                judged.last_made_nanos = judged.last_made_nanos.max(call.actual_nanos);
             }
         }
         judged

@@ -24,6 +24,7 @@ use self::protocol::{CLUSTER, Counted, KIND, News, Order, Setup};
 pub(crate) use self::report::{CallsReport, MEASURES};
 use self::report::{FaultReport, Findings};
 pub(crate) use self::worker::work;
+use crate::backlog;
 use crate::cli::WorkerOf;
 use crate::clock::{monotonic_nanos, nanos};
 use crate::console::Console;
@@ -105,6 +106,7 @@ pub(crate) fn run(
         traffic: Traffic::new(options.seed, KeyChoice::Uniform, 1, options.size),
         timeout: options.timeout,
         overrun_nanos: nanos(OVERRUN_MAX),
+        has_faults: !options.faults.is_empty(),
     });
     let caller = if console.is_screen() { caller.watched(options.processes) } else { caller };
     let caller = Arc::new(caller);
@@ -161,7 +163,12 @@ pub(crate) fn run(
         }
         outages.push((fault, course.suffer(fault)?));
     }
-    course.wait_until(start + Duration::from_nanos(schedule.end_nanos()))?;
+    let end = start + Duration::from_nanos(schedule.end_nanos());
+    course.wait_while(end, |caller| caller.gave_up_nanos().is_none())?;
+    let gave_up_nanos = caller.gave_up_nanos();
+    if let Some(gave_up_nanos) = gave_up_nanos {
+        console.line(backlog::given_up(gave_up_nanos));
+    }
     let interrupted = course
         .crew
         .interrupted()
@@ -201,8 +208,11 @@ pub(crate) fn run(
     Ok(Findings {
         options,
         unsent: part.remaining().saturating_sub(calls.len() as u64),
+        gave_up_nanos: gave_up_nanos.map(|at| at.saturating_sub(schedule.measured_from_nanos())),
         asked_nanos: interrupted
-            .map_or(schedule.end_nanos(), |interruption| interruption.at_nanos)
+            .map(|interruption| interruption.at_nanos)
+            .or(gave_up_nanos)
+            .unwrap_or(schedule.end_nanos())
             .saturating_sub(schedule.measured_from_nanos()),
         interruption: interrupted.map(|interruption| interruption.reason(schedule.measured_from_nanos())),
         measured_from_nanos,

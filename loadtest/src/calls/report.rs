@@ -17,9 +17,9 @@ use crate::report::{CpuReport, Percentiles, SCHEMA, command_line, rounded};
 use crate::results::{Histograms, RunReport, SeriesReport};
 use crate::series::Series;
 use crate::slo::Measures;
-use crate::summary::{latency_lines, verdict_lines};
+use crate::summary::{backlog_line, latency_lines, verdict_lines};
 use crate::surroundings::Surroundings;
-use crate::verdict::{Circumstances, Verdict};
+use crate::verdict::{Circumstances, Remedy, Verdict};
 
 /// Everything that is known about a run when it has ended.
 #[derive(Clone, Debug, Serialize, schemars::JsonSchema)]
@@ -94,6 +94,8 @@ impl RunReport for CallsReport {
 struct RateReport {
     asked: u64,
     achieved: f64,
+    /// Calls of the warm-up that were made when it was over; they are in `achieved`.
+    backlog: u64,
     unsent: u64,
 }
 
@@ -165,6 +167,8 @@ struct ArgumentsReport {
 pub(super) struct Findings<'a> {
     pub(super) options: &'a CallsOptions,
     pub(super) unsent: u64,
+    /// When the schedule was given up, since the start of the measured phase.
+    pub(super) gave_up_nanos: Option<u64>,
     /// The length of the measured phase.
     pub(super) asked_nanos: u64,
     /// What ended the run before its time.
@@ -209,12 +213,16 @@ impl Findings<'_> {
         let asked = self.options.rate.per_second();
         let took_nanos = judged.last_made_nanos.saturating_sub(self.measured_from_nanos);
         let took_nanos = took_nanos.max(self.asked_nanos).max(1);
-        let achieved = judged.measured.calls as f64 / (took_nanos as f64 / 1e9);
+        let calls = judged.measured.calls + judged.backlog;
+        // What is left of the warm-up is no reason to have made more than was asked for.
+        let achieved = (calls as f64 / (took_nanos as f64 / 1e9)).min(asked as f64);
         let circumstances = Circumstances {
             interruption: self.interruption.clone(),
             unit: "calls",
             rate_asked: asked as f64,
             rate_achieved: achieved,
+            remedy: Remedy::Rate,
+            gave_up_nanos: self.gave_up_nanos,
             unsent: self.unsent,
             is_debug_build: cfg!(debug_assertions),
             lag_p99_nanos: judged.lag.value_at_quantile(0.99),
@@ -236,7 +244,8 @@ impl Findings<'_> {
             Percentiles::of_nanos(&times)
         };
         let (client, servers) = (self.cpu.client.as_secs_f64(), self.cpu.servers.as_secs_f64());
-        let each = 1e6 / judged.measured.calls.max(1) as f64;
+        // Of no call there is no share.
+        let each = if judged.measured.calls == 0 { 0.0 } else { 1e6 / judged.measured.calls as f64 };
         CallsReport {
             schema: SCHEMA,
             scenario: CallsOptions::SCENARIO,
@@ -245,7 +254,12 @@ impl Findings<'_> {
             counts: judged.measured,
             warmup_counts: judged.warmup,
             executions_of_nothing: judged.executions_of_nothing,
-            rate: RateReport { asked, achieved: rounded(achieved, 1), unsent: self.unsent },
+            rate: RateReport {
+                asked,
+                achieved: rounded(achieved, 1),
+                backlog: judged.backlog,
+                unsent: self.unsent,
+            },
             latency_us: LatencyReport {
                 e2e: Percentiles::of_nanos(&e2e),
                 service: Percentiles::of_nanos(&judged.service),
@@ -373,6 +387,9 @@ impl fmt::Display for CallsReport {
             grouped(counts.disconnected),
             grouped(counts.too_many + counts.other)
         )?;
+        if let Some(told) = backlog_line(counts.calls, self.rate.backlog, "made") {
+            writeln!(f, "{told}")?;
+        }
         writeln!(f, "rate        {:.1}/s of {}/s asked", self.rate.achieved, grouped(self.rate.asked))?;
         let latency = &self.latency_us;
         let rows = [
@@ -390,11 +407,11 @@ impl fmt::Display for CallsReport {
             grouped(self.workers.added),
             grouped(self.workers.removed)
         )?;
-        writeln!(
-            f,
-            "cpu         caller and workers {:.2} s ({:.1} us a call), servers {:.2} s",
-            self.cpu_s.client, self.cpu_us_per_call.client, self.cpu_s.servers
-        )?;
+        write!(f, "cpu         caller and workers {:.2} s", self.cpu_s.client)?;
+        if self.cpu_us_per_call.client > 0.0 {
+            write!(f, " ({:.1} us a call)", self.cpu_us_per_call.client)?;
+        }
+        writeln!(f, ", servers {:.2} s", self.cpu_s.servers)?;
         verdict_lines(f, &self.verdict)
     }
 }

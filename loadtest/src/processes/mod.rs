@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use self::protocol::{Home, News, Order, Setup};
 pub(crate) use self::worker::work;
+use crate::backlog;
 use crate::cli::WorkerOf;
 use crate::clock::monotonic_nanos;
 use crate::console::Console;
@@ -57,6 +58,7 @@ pub(crate) fn run(options: &RunOptions, console: Console, interrupt: &Interrupt)
         start_nanos: 0,
         measured_from: None,
         interrupted: None,
+        has_told_end: false,
         shown: (0, Totals::default()),
         watch: Watch::new(
             console,
@@ -118,6 +120,8 @@ struct Course<'a> {
     /// Where the faults' times count from, once it is known.
     measured_from: Option<Instant>,
     interrupted: Option<Interruption>,
+    /// Whether the others were told that one has given up.
+    has_told_end: bool,
     /// The second of the last progress line, and what it showed.
     shown: (u64, Totals),
     watch: Watch,
@@ -200,11 +204,13 @@ impl Course<'_> {
         let is_watching = self.watch.is_due();
         let mut shown = live::Seen::nothing(self.assignment.clusters.len());
         let mut workers = Table { title: "processes", rows: Vec::new() };
+        let mut gave_up = None;
         let answers = self.crew.ask_all(&self.all, &Order::Look { is_watching })?;
         for (process, news) in answers.into_iter().enumerate() {
-            let News::Totals { totals, has_sent_all, cut_off, seen: to_show } = news else {
+            let News::Totals { totals, has_sent_all, gave_up_nanos, cut_off, seen: to_show } = news else {
                 return Err(RunError::Process { process, reason: "an answer to another order".to_owned() });
             };
+            gave_up = gave_up.or(gave_up_nanos);
             seen.totals.add(totals);
             seen.have_all_sent &= has_sent_all;
             let may_return = |cluster: &usize| !self.injector.is_down(*cluster, self.nodes);
@@ -212,6 +218,11 @@ impl Course<'_> {
             to_show.iter().for_each(|of_process| shown.add(of_process));
             let name = format!("w{}", process + 1);
             workers.rows.push(Row { name, count: totals.delivered, note: String::new() });
+        }
+        if let Some(gave_up_nanos) = gave_up.filter(|_| !self.has_told_end) {
+            self.has_told_end = true;
+            self.crew.ask_all(&self.all, &Order::Stop)?;
+            self.console.line(backlog::given_up(gave_up_nanos));
         }
         if is_watching {
             let elapsed_nanos = monotonic_nanos().saturating_sub(self.start_nanos);

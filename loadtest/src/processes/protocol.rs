@@ -57,6 +57,8 @@ pub(crate) enum News {
     Totals {
         totals: Totals,
         has_sent_all: bool,
+        /// When a shard found the schedule beyond hope, on the run's clock.
+        gave_up_nanos: Option<u64>,
         /// Clusters to which some shard has no connection; told in a run with faults.
         cut_off: Vec<usize>,
         /// For the live view.

@@ -110,7 +110,8 @@ impl Worker {
         let (totals, has_sent_all) = (self.control.totals(), self.control.all_sent());
         let shares = self.control.shares().filter(|_| is_watching);
         let seen = shares.map(|shares| Box::new(self.gathered.take(shares)));
-        Ok(News::Totals { totals, has_sent_all, cut_off: self.cut_off(), seen })
+        let gave_up_nanos = self.control.gave_up_nanos();
+        Ok(News::Totals { totals, has_sent_all, gave_up_nanos, cut_off: self.cut_off(), seen })
     }
 
     /// A shard that hands something in before the end has failed.

@@ -23,7 +23,7 @@ use crate::series::Series;
 use crate::slo::Measures;
 use crate::summary::{latency_lines, verdict_lines};
 use crate::surroundings::Surroundings;
-use crate::verdict::{Circumstances, Verdict};
+use crate::verdict::{Circumstances, Remedy, Verdict};
 
 /// Everything that is known about a run when it has ended.
 #[derive(Clone, Debug, Serialize, schemars::JsonSchema)]
@@ -257,6 +257,8 @@ impl Findings<'_> {
             unit: "changes",
             rate_asked: asked as f64,
             rate_achieved: achieved,
+            remedy: Remedy::Rate,
+            gave_up_nanos: None,
             unsent: convergence.unsent,
             is_debug_build: cfg!(debug_assertions),
             lag_p99_nanos: convergence.lag.value_at_quantile(0.99),

@@ -82,6 +82,7 @@ impl<'a> Requester<'a> {
             match next {
                 Next::Pause(pause) => self.shard.sleep(pause).await,
                 Next::Done => break,
+                Next::BeyondHope => self.control.give_up(),
             }
         }
         // Each has its timeout.
