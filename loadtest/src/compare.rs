@@ -72,6 +72,8 @@ pub(crate) enum CompareError {
     Run(#[from] RunFileError),
     #[error("the runs are of different things: {0}")]
     Different(String),
+    #[error("{} cannot be compared with this run, which is of something else: {difference}", path.display())]
+    OtherBaseline { path: PathBuf, difference: String },
     #[error(
         "{} holds {runs} runs that are not INVALID: to tell a regression from chance, {RUNS_MIN} at least are needed",
         path.display()
@@ -118,13 +120,22 @@ pub(crate) fn run(options: &CompareOptions) -> ExitCode {
     }
 }
 
-/// Whether runs can be compared with this baseline: with a limit, it has to have enough of them.
-pub(crate) fn check_baseline(path: &Path, limit: Option<f64>) -> Result<(), CompareError> {
-    let runs = RunFile::read_all(path)?.iter().filter(|run| counts(run)).count();
-    if limit.is_some() && runs < RUNS_MIN {
-        return Err(CompareError::TooFew { path: path.to_owned(), runs });
+/// Whether runs that are `planned` so could be compared with this baseline: it has to be of the same thing and, with a
+/// limit, of enough runs.
+pub(crate) fn check_baseline(path: &Path, limit: Option<f64>, planned: &RunFile) -> Result<(), CompareError> {
+    let runs = RunFile::read_all(path)?;
+    let counting: Vec<&RunFile> = runs.iter().filter(|run| counts(run)).collect();
+    if limit.is_some() && counting.len() < RUNS_MIN {
+        return Err(CompareError::TooFew { path: path.to_owned(), runs: counting.len() });
     }
-    Ok(())
+    check_alike(counting.into_iter().chain([planned]))
+        .map_err(|difference| CompareError::OtherBaseline { path: path.to_owned(), difference })
+}
+
+/// Whether all of these are runs of the same thing; in what the first that is not differs from the first of all.
+fn check_alike<'a>(mut runs: impl Iterator<Item = &'a RunFile>) -> Result<(), String> {
+    let Some(first) = runs.next() else { return Ok(()) };
+    runs.find_map(|run| difference(first, run)).map_or(Ok(()), Err)
 }
 
 /// How runs that have just ended stand beside a baseline: a few lines to print, and whether one of the measures
@@ -150,13 +161,7 @@ impl Comparison {
     pub(crate) fn of(names: [String; 2], sets: [&[RunFile]; 2]) -> Result<Self, CompareError> {
         let mut notes = Vec::new();
         let counting = sets.map(|set| set.iter().filter(|run| counts(run)).collect::<Vec<&RunFile>>());
-        if let Some(first) = counting[0].first().or(counting[1].first()) {
-            for run in counting.iter().flatten() {
-                if let Some(difference) = difference(first, run) {
-                    return Err(CompareError::Different(difference));
-                }
-            }
-        }
+        check_alike(counting.iter().flatten().copied()).map_err(CompareError::Different)?;
         let [a, b] = &counting;
         if !a.is_empty() && !b.is_empty() && !is_alternating(a, b) {
             notes.push(
@@ -297,7 +302,7 @@ const MEASURES: [Measure; 5] = [
     },
     Measure {
         name: |run| Some(format!("server CPU a {}", run.cpu_us_each()?.0)),
-        of: |run| Some(run.cpu_us_each()?.1.servers),
+        of: |run| run.cpu_us_each()?.1.servers,
         effect_min: CPU_EFFECT_MIN,
     },
     Measure {
@@ -386,10 +391,15 @@ fn difference(a: &RunFile, b: &RunFile) -> Option<String> {
         return Some(format!("{} and {}", a.scenario, b.scenario));
     }
     // What only one of them knows is an option that the other's program did not have yet.
-    for (key, of_a) in a.arguments.iter().filter(|(key, _)| !FREE_ARGUMENTS.contains(&key.as_str())) {
-        if let Some(of_b) = b.arguments.get(key).filter(|of_b| *of_b != of_a) {
-            return Some(format!("{key} {of_a} and {of_b}"));
-        }
+    let told = a.arguments.iter().filter(|(key, _)| !FREE_ARGUMENTS.contains(&key.as_str()));
+    let differing: Vec<String> = told
+        .filter_map(|(key, of_a)| {
+            let of_b = b.arguments.get(key).filter(|of_b| *of_b != of_a)?;
+            Some(format!("{key} {of_a} and {of_b}"))
+        })
+        .collect();
+    if !differing.is_empty() {
+        return Some(differing.join(", "));
     }
     if a.faults.len() != b.faults.len() {
         return Some(format!("{} and {} faults", a.faults.len(), b.faults.len()));
@@ -510,8 +520,11 @@ mod tests {
         let mut other = run_of(1, 1.0, 0);
         other.arguments.insert("rate".to_owned(), 50_000.into());
         let names = || ["a".to_owned(), "b".to_owned()];
-        let error = Comparison::of(names(), [&[run_of(1, 1.0, 0)], &[other]]).expect_err("another rate");
-        assert!(error.to_string().contains("rate 20000 and 50000"), "{error}");
+        other.arguments.insert("topics".to_owned(), 10.into());
+        let mut of_topics = run_of(1, 1.0, 0);
+        of_topics.arguments.insert("topics".to_owned(), 9.into());
+        let error = Comparison::of(names(), [&[of_topics], &[other]]).expect_err("another rate");
+        assert!(error.to_string().ends_with(": rate 20000 and 50000, topics 9 and 10"), "{error}");
         let mut registry = run_of(1, 1.0, 0);
         registry.scenario = "registry".to_owned();
         assert!(Comparison::of(names(), [&[run_of(1, 1.0, 0)], &[registry]]).is_err());

@@ -13,7 +13,7 @@ use crate::pace::Pace;
 use crate::recorder::Recorder;
 use crate::report::{
     ArgumentsReport, ClusterReport, ConnectionsReport, CountsReport, CpuReport, LatencyReport, Percentiles,
-    RateReport, Report, SCHEMA, command_line, rounded,
+    RateReport, Report, SCHEMA, rounded,
 };
 use crate::results::{Histograms, SeriesReport};
 use crate::roles::Pattern;
@@ -70,7 +70,8 @@ impl Findings<'_> {
         // Of no message there is no share.
         let each =
             if recorder.measured.delivered == 0 { 0.0 } else { 1e6 / recorder.measured.delivered as f64 };
-        let (client, servers) = (self.cpu.client.as_secs_f64(), self.cpu.servers.as_secs_f64());
+        let client = self.cpu.client.as_secs_f64();
+        let servers = self.options.config.is_none().then_some(self.cpu.servers.as_secs_f64());
         let surroundings = self.surroundings.clone().with_cpu(&self.cpu);
         let mut histograms = vec![
             ("e2e", recorder.e2e()),
@@ -104,10 +105,13 @@ impl Findings<'_> {
             beside: self.beside.clone(),
             find_max: None,
             steps: recorder.steps.reports(self.assignment.schedule.steps(), self.copies()),
-            cpu_s: CpuReport { client: rounded(client, 3), servers: rounded(servers, 3) },
+            cpu_s: CpuReport {
+                client: rounded(client, 3),
+                servers: servers.map(|servers| rounded(servers, 3)),
+            },
             cpu_us_per_message: CpuReport {
                 client: rounded(client * each, 3),
-                servers: rounded(servers * each, 3),
+                servers: servers.map(|servers| rounded(servers * each, 3)),
             },
             clusters: clusters_report(&self.assignment.clusters, &recorder, &topics_by_cluster),
             connections,
@@ -117,7 +121,7 @@ impl Findings<'_> {
                 self.assignment.clusters.iter().map(ToString::to_string).collect(),
             ),
             faults: account.map(|account| account.reports).unwrap_or_default(),
-            arguments: self.arguments(),
+            arguments: ArgumentsReport::of(self.options, clusters),
             surroundings,
             histograms: Histograms(histograms),
             intervals: Some(Arc::new(recorder.series)),
@@ -214,33 +218,6 @@ impl Findings<'_> {
                 cores: self.surroundings.cores,
                 roles: self.assignment.roles.shards + self.servers(),
             },
-        }
-    }
-
-    fn arguments(&self) -> ArgumentsReport {
-        let options = self.options;
-        ArgumentsReport {
-            command_line: command_line(),
-            loop_kind: if options.pace.is_closed() { "closed" } else { "open" },
-            concurrency: match options.pace {
-                Pace::Closed { concurrency } => Some(concurrency),
-                Pace::Steady(_) | Pace::Ramp(_) => None,
-            },
-            rate: options.pace.per_second().round() as u64,
-            warmup_s: options.warmup.as_secs_f64(),
-            duration_s: options.duration.as_secs_f64(),
-            size_bytes_min: options.size.smallest_bytes,
-            size_bytes_max: options.size.largest_bytes,
-            topics: options.topics,
-            keys: options.keys.name(),
-            clusters: self.assignment.clusters.len(),
-            nodes: if options.config.is_some() { 0 } else { options.nodes },
-            processes: options.processes,
-            shards: options.shards,
-            publishers: options.publishers,
-            subscribers: options.subscribers,
-            timeout_s: (options.pattern == Pattern::Reqrep).then_some(options.timeout.as_secs_f64()),
-            seed: options.seed,
         }
     }
 }

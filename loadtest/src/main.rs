@@ -104,7 +104,7 @@ fn exit_code(error: &RunError) -> u8 {
     use croupier::Error::{AdminBind, Config, Probe, SameCluster, Start};
     match error {
         RunError::Interrupted { signal } => interrupt::exit_code(*signal),
-        RunError::Servers(_) => CONFIGURATION,
+        RunError::Servers(_) | RunError::Unreachable { .. } => CONFIGURATION,
         RunError::Node(Config(_) | Probe(_) | SameCluster { .. } | Start { .. } | AdminBind { .. }) => {
             CONFIGURATION
         }

@@ -9,6 +9,8 @@ mod run;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use serde_json::Value;
+
 pub(crate) use self::calls::CallsOptions;
 use self::given_faults::GivenFaults;
 pub(crate) use self::output::{JsonTarget, OutputOptions};
@@ -36,6 +38,10 @@ pub(crate) trait Options {
     fn set(&mut self, option: &str, given: &str) -> Result<(), QuantityError>;
 
     fn output_mut(&mut self) -> &mut OutputOptions;
+
+    /// What it says of itself in a report, and how many faults there will be: by which it is known before the run whether
+    /// that can be compared with another.
+    fn told(&self) -> serde_json::Result<(Value, usize)>;
 
     /// What goals can be about.
     fn measures(&self) -> &'static Measures;

@@ -9,9 +9,12 @@ use serde::{Deserialize, Serialize};
 use crate::beside::BesideReport;
 use crate::fault::FaultReport;
 use crate::find_max::FindMaxReport;
+use crate::options::RunOptions;
+use crate::pace::Pace;
 use crate::recorder::Counts;
 use crate::reqrep::RequestFates;
 use crate::results::{Histograms, RunReport, SeriesReport};
+use crate::roles::Pattern;
 use crate::series::Series;
 use crate::slo::Measures;
 use crate::steps::StepReport;
@@ -149,7 +152,8 @@ pub(crate) struct Percentiles {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct CpuReport {
     pub(crate) client: f64,
-    pub(crate) servers: f64,
+    /// None of servers that ran already: their processes are not the run's to look at.
+    pub(crate) servers: Option<f64>,
 }
 
 /// A cluster's part of the measured phase.
@@ -209,6 +213,35 @@ pub(crate) struct ArgumentsReport {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) timeout_s: Option<f64>,
     pub(crate) seed: u64,
+}
+
+impl ArgumentsReport {
+    /// Of a run over so many clusters.
+    pub(crate) fn of(options: &RunOptions, clusters: usize) -> Self {
+        Self {
+            command_line: command_line(),
+            loop_kind: if options.pace.is_closed() { "closed" } else { "open" },
+            concurrency: match options.pace {
+                Pace::Closed { concurrency } => Some(concurrency),
+                Pace::Steady(_) | Pace::Ramp(_) => None,
+            },
+            rate: options.pace.per_second().round() as u64,
+            warmup_s: options.warmup.as_secs_f64(),
+            duration_s: options.duration.as_secs_f64(),
+            size_bytes_min: options.size.smallest_bytes,
+            size_bytes_max: options.size.largest_bytes,
+            topics: options.topics,
+            keys: options.keys.name(),
+            clusters,
+            nodes: if options.config.is_some() { 0 } else { options.nodes },
+            processes: options.processes,
+            shards: options.shards,
+            publishers: options.publishers,
+            subscribers: options.subscribers,
+            timeout_s: (options.pattern == Pattern::Reqrep).then_some(options.timeout.as_secs_f64()),
+            seed: options.seed,
+        }
+    }
 }
 
 impl ConnectionsReport {
@@ -379,8 +412,8 @@ pub(crate) mod tests {
             beside: None,
             steps: Vec::new(),
             find_max: None,
-            cpu_s: CpuReport { client: 1.25, servers: 2.5 },
-            cpu_us_per_message: CpuReport { client: 6.25, servers: 12.5 },
+            cpu_s: CpuReport { client: 1.25, servers: Some(2.5) },
+            cpu_us_per_message: CpuReport { client: 6.25, servers: Some(12.5) },
             clusters: vec![cluster("c1", 0.5), cluster("c2", 0.5)],
             connections: ConnectionsReport::default(),
             series: SeriesReport::default(),

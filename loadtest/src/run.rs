@@ -1,5 +1,6 @@
 //! One run of any scenario, from its signal handlers to its exit code: what is told of it, and where.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
@@ -14,6 +15,15 @@ use crate::scenario::RunError;
 use crate::slo::Measured;
 use crate::verdict::Status;
 use crate::{CONFIGURATION, FAILED, INVALID, MISSED, REGRESSION, doctor, exit_code, fail, is_of_the_machine};
+
+/// Whether runs of these options could be compared with this baseline.
+pub(crate) fn check_planned(
+    options: &impl Options,
+    baseline: &Path,
+    limit: Option<f64>,
+) -> Result<(), CompareError> {
+    check_baseline(baseline, limit, &RunFile::planned(options)?)
+}
 
 /// Runs a scenario and tells what came of it.
 pub(crate) fn run<O: Options, R: RunReport>(
@@ -33,7 +43,7 @@ pub(crate) fn run<O: Options, R: RunReport>(
     };
     let baseline = options.output_mut().baseline.clone().filter(|_| !is_one_of_many);
     let limit = options.output_mut().fail_on_regression;
-    if let Some(Err(error)) = baseline.as_deref().map(|baseline| check_baseline(baseline, limit)) {
+    if let Some(Err(error)) = baseline.as_deref().map(|path| check_planned(options, path, limit)) {
         return fail(CONFIGURATION, error);
     }
     let began = Stamp::of(SystemTime::now());

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::compare::{against_baseline, check_baseline};
+use crate::compare::against_baseline;
 use crate::console::Console;
 use crate::json::JsonOutput;
 use crate::options::{JsonTarget, RunOptions};
@@ -77,19 +77,20 @@ struct FigureReport {
 struct Figure {
     /// For people, and in JSON.
     names: (&'static str, &'static str),
-    of: fn(&Report) -> f64,
+    /// None where it is not known.
+    of: fn(&Report) -> Option<f64>,
 }
 
 const FIGURES: [Figure; 8] = [
-    Figure { names: ("rate/s", "rate"), of: |report| report.rate.achieved },
-    Figure { names: ("lost", "lost"), of: |report| report.counts.lost as f64 },
-    Figure { names: ("e2e p50 us", "e2e_p50_us"), of: |report| report.latency_us.e2e.p50 },
-    Figure { names: ("e2e p99 us", "e2e_p99_us"), of: |report| report.latency_us.e2e.p99 },
-    Figure { names: ("e2e p99.9 us", "e2e_p999_us"), of: |report| report.latency_us.e2e.p999 },
-    Figure { names: ("wire p50 us", "wire_p50_us"), of: |report| report.latency_us.wire.p50 },
+    Figure { names: ("rate/s", "rate"), of: |report| Some(report.rate.achieved) },
+    Figure { names: ("lost", "lost"), of: |report| Some(report.counts.lost as f64) },
+    Figure { names: ("e2e p50 us", "e2e_p50_us"), of: |report| Some(report.latency_us.e2e.p50) },
+    Figure { names: ("e2e p99 us", "e2e_p99_us"), of: |report| Some(report.latency_us.e2e.p99) },
+    Figure { names: ("e2e p99.9 us", "e2e_p999_us"), of: |report| Some(report.latency_us.e2e.p999) },
+    Figure { names: ("wire p50 us", "wire_p50_us"), of: |report| Some(report.latency_us.wire.p50) },
     Figure {
         names: ("client cpu us", "client_cpu_us_per_message"),
-        of: |report| report.cpu_us_per_message.client,
+        of: |report| Some(report.cpu_us_per_message.client),
     },
     Figure {
         names: ("servers cpu us", "servers_cpu_us_per_message"),
@@ -110,7 +111,8 @@ impl Runs {
             Err(error) => return fail(CONFIGURATION, error),
         };
         let limit = output.fail_on_regression;
-        if let Some(Err(error)) = output.baseline.as_deref().map(|baseline| check_baseline(baseline, limit)) {
+        let baseline = output.baseline.as_deref();
+        if let Some(Err(error)) = baseline.map(|path| run::check_planned(options, path, limit)) {
             return fail(CONFIGURATION, error);
         }
         let console = if output.json == Some(JsonTarget::Stdout) { Console::Stderr } else { Console::Stdout };
@@ -158,7 +160,10 @@ impl Runs {
                 started_at: began.extended(),
                 folder,
                 verdict: report.verdict.clone(),
-                figures: FIGURES.iter().map(|figure| (figure.names.1, (figure.of)(report))).collect(),
+                figures: FIGURES
+                    .iter()
+                    .filter_map(|figure| Some((figure.names.1, (figure.of)(report)?)))
+                    .collect(),
             },
             file: file.ok(),
         });

@@ -33,6 +33,8 @@ use crate::worker::{self, Assignment, Outcome, WorkerError};
 pub(crate) enum RunError {
     #[error(transparent)]
     Servers(#[from] LocalClusterError),
+    #[error("no server of cluster {cluster} takes the run: {failures}")]
+    Unreachable { cluster: String, failures: String },
     #[error(transparent)]
     Node(#[from] croupier::Error),
     #[error("shard {shard}: {error}")]

@@ -1,13 +1,14 @@
 //! The servers of a run: own ones, which end with it, or those of a configuration, which run already.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use croupier::testing::{LocalCluster, LocalClusterError};
-use croupier::{Builder, ClusterName, Node};
+use croupier::{Builder, ClusterName, Config, Node, dial};
 
 use crate::console::Console;
 use crate::fault::{Detour, Routes, Timeline};
 use crate::options::RunOptions;
+use crate::scenario::RunError;
 
 /// Where the clusters of a run come from.
 #[derive(Debug)]
@@ -18,14 +19,12 @@ pub(crate) enum Servers {
 }
 
 impl Servers {
-    /// Starts those that the options ask for; own ones reach each other by `routes`.
-    pub(crate) fn start(
-        options: &RunOptions,
-        routes: &Routes,
-        console: Console,
-    ) -> Result<Self, LocalClusterError> {
+    /// Starts those that the options ask for, whose own ones reach each other by `routes`; of each cluster of a
+    /// configuration one at least has to be there.
+    pub(crate) fn start(options: &RunOptions, routes: &Routes, console: Console) -> Result<Self, RunError> {
         if let Some(path) = &options.config {
             console.line(format_args!("servers     those of {}", path.display()));
+            reach(existing(path)?.config_mut())?;
             return Ok(Self::Existing(path.clone()));
         }
         let mut own = routes.start(options.clusters, options.nodes)?;
@@ -53,14 +52,7 @@ impl Servers {
     pub(crate) fn builder(&self) -> Result<Builder, croupier::Error> {
         match self {
             Self::Own(own) => Ok(own.builder()),
-            Self::Existing(path) => {
-                let mut builder = Node::from_toml(path)?.admin_listen("");
-                let config = builder.config_mut();
-                // The node that the configuration is for may run beside this one.
-                config.registry = None;
-                config.shards.pin = false;
-                Ok(builder)
-            }
+            Self::Existing(path) => existing(path),
         }
     }
 
@@ -85,6 +77,39 @@ impl Servers {
             Self::Existing(_) => None,
         }
     }
+}
+
+/// A builder of a node that knows the clusters of this configuration, and nothing else of it but what is said of
+/// connections, the ring and limits.
+pub(crate) fn existing(path: &Path) -> Result<Builder, croupier::Error> {
+    let mut builder = Node::from_toml(path)?.admin_listen("");
+    let config = builder.config_mut();
+    // The node that the configuration is for may run beside this one.
+    config.registry = None;
+    config.shards.pin = false;
+    Ok(builder)
+}
+
+/// Whether of each cluster a server can be reached: a run would wait for it, and not know why it is not there.
+fn reach(config: &Config) -> Result<(), RunError> {
+    let dialled = dial::servers(config)?;
+    for cluster in &config.clusters {
+        let of_cluster = dialled.iter().filter(|one| one.cluster == *cluster.name.as_str());
+        let failures: Option<Vec<String>> = of_cluster
+            .map(|one| {
+                // Some of it may be what a stranger said.
+                let told = |error: &dial::DialError| error.to_string().replace(char::is_control, " ");
+                one.outcome.as_ref().err().map(|error| format!("{}: {}", one.server, told(error)))
+            })
+            .collect();
+        if let Some(failures) = failures {
+            return Err(RunError::Unreachable {
+                cluster: cluster.name.clone(),
+                failures: failures.join("; "),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// The names of the clusters that a node will know.

@@ -110,14 +110,15 @@ impl Summary<'_> {
     fn cpu(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let CpuReport { client, servers } = self.0.cpu_s;
         let each = self.0.cpu_us_per_message;
-        if each.client == 0.0 {
-            return writeln!(f, "cpu         client {client:.2} s, servers {servers:.2} s");
-        }
-        writeln!(
-            f,
-            "cpu         client {client:.2} s ({:.2} us a message), servers {servers:.2} s ({:.2} us a message)",
-            each.client, each.servers
-        )
+        let told = |seconds: f64, each: f64| match each {
+            0.0 => format!("{seconds:.2} s"),
+            each => format!("{seconds:.2} s ({each:.2} us a message)"),
+        };
+        let servers = match servers.zip(each.servers) {
+            Some((seconds, each)) => told(seconds, each),
+            None => "unknown: they ran already".to_owned(),
+        };
+        writeln!(f, "cpu         client {}, servers {servers}", told(client, each.client))
     }
 
     /// Of no message there is no share.
@@ -208,7 +209,13 @@ verdict     DEGRADED
             "{text}"
         );
         assert!(!text.contains("latency us") && !text.contains("clusters"), "{text}");
-        report.counts.sent = 612_345 * 100;
+        (report.cpu_s.servers, report.cpu_us_per_message.servers) = (None, None);
+        (report.cpu_us_per_message.client, report.counts.sent) = (0.0, 612_345 * 100);
+        assert!(
+            Summary(&report)
+                .to_string()
+                .contains("cpu         client 1.25 s, servers unknown: they ran already\n")
+        );
         assert!(!Summary(&report).to_string().contains("of the warm-up"));
     }
 }

@@ -33,6 +33,9 @@ pub(crate) struct Surroundings {
 }
 
 impl Surroundings {
+    /// Whether this program was built for users, not for debugging.
+    pub(crate) const OPTIMISED: bool = !cfg!(debug_assertions);
+
     /// What is known before the run.
     pub(crate) fn before_run() -> Self {
         let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -52,7 +55,7 @@ impl Surroundings {
             other_processes_percent: None,
             version: env!("CARGO_PKG_VERSION"),
             commit: option_env!("CROUPIER_COMMIT").filter(|commit| !commit.is_empty()),
-            optimised: !cfg!(debug_assertions),
+            optimised: Self::OPTIMISED,
             nats_server: None,
         }
     }

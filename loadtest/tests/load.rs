@@ -186,6 +186,49 @@ fn servers_joined_by_routes_and_servers_that_run_already_carry_a_load() {
         report["clusters"].as_array().expect("a list").iter().map(|cluster| &cluster["name"]).collect();
     assert_eq!(names, ["left", "right"], "{progress}");
     assert_eq!((&report["arguments"]["nodes"], &report["counts"]["sent"]), (&0.into(), &100.into()));
+    // They are none of the run's processes.
+    assert_eq!(
+        (&report["cpu_s"]["servers"], &report["cpu_us_per_message"]["servers"]),
+        (&Value::Null, &Value::Null)
+    );
+    assert!(report["cpu_s"]["client"].as_f64() > Some(0.0), "{progress}");
+}
+
+#[test]
+fn servers_that_are_not_there_are_named_with_the_reason() {
+    // Nobody listens there any more.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    drop(listener);
+    let file =
+        std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("gone-{}.toml", std::process::id()));
+    let clusters = format!("[[clusters]]\nname = \"left\"\nservers = [\"nats://{address}\"]\n");
+    std::fs::write(&file, format!("version = 1\n[node]\nname = \"n1\"\n{clusters}")).expect("a file");
+    let output = croupier(&["run", "--config", file.to_str().expect("a plain path"), "--out", "none"]);
+    std::fs::remove_file(&file).expect("it is ours");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(78), "{told}");
+    let address = address.to_string();
+    for part in ["no server of cluster left", address.as_str(), "refused"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+}
+
+#[test]
+fn a_rate_beyond_the_machine_is_given_up_and_tells_what_was_sent() {
+    let more = ["--clusters", "1", "--warmup", "500ms", "--duration", "6s", "--json", "-"];
+    let pubsub = ["run", "pubsub", "--rate", "2000M", "--shards", "1", "--topics", "20"];
+    // No more of them than are remembered.
+    let calls = ["run", "calls", "--rate", "500k", "--fault", "none"];
+    for scenario in [&pubsub[..], &calls] {
+        let (report, progress) = report_of(&[scenario, &more].concat());
+        let reasons = report["verdict"]["reasons"].to_string();
+        assert!(reasons.contains("/s were sent of "), "{progress}");
+        assert!(reasons.contains("try --rate ") && reasons.contains("given up "), "{progress}");
+        assert!(progress.contains("given up    after "), "{progress}");
+        assert!(report["rate"]["achieved"].as_f64() > Some(0.0), "{progress}");
+        assert!(report["rate"]["unsent"].as_u64() > Some(0), "{progress}");
+    }
 }
 
 #[test]

@@ -116,6 +116,21 @@ fn wrong_goals_and_baselines_are_told_before_the_run() {
         assert_eq!(output.status.code(), Some(code), "{output:?}");
         assert!(text(&output.stderr).contains(part), "{output:?}");
     }
+    // Of something else, which nobody should have to find out by making the run.
+    let baseline = Folder::new("baseline");
+    let run = serde_json::json!({
+        "schema": 1, "scenario": "pubsub", "verdict": {"status": "VALID", "reasons": []},
+        "arguments": {"rate": 5, "topics": 50, "shards": 2}, "surroundings": {"optimised": !cfg!(debug_assertions)},
+    });
+    fs::write(baseline.path.join("run.json"), run.to_string()).expect("a baseline");
+    for (more, part) in [
+        (&["--out", "none"][..], "rate 5 and 1000, shards 2 and 1\n"),
+        (&["--out", "none", "--runs", "2"], "rate 5 and 1000, shards 2 and 1\n"),
+    ] {
+        let output = croupier(&[&SHORT[..], &["--baseline", baseline.text()], more].concat());
+        assert_eq!((output.status.code(), output.stdout.is_empty()), (Some(78), true), "{output:?}");
+        assert!(text(&output.stderr).ends_with(part), "{output:?}");
+    }
     let output = croupier(&["show", "/nonexistent/run.json"]);
     assert_eq!(output.status.code(), Some(78), "{output:?}");
     assert_eq!(croupier(&["show"]).status.code(), Some(2));

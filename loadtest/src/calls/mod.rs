@@ -21,7 +21,7 @@ use self::caller::{Assignment, Call, Caller, End};
 use self::judge::{Judgement, Outage, Phase};
 use self::look::Look;
 use self::protocol::{CLUSTER, Counted, KIND, News, Order, Setup};
-pub(crate) use self::report::{CallsReport, MEASURES};
+pub(crate) use self::report::{ArgumentsReport, CallsReport, MEASURES};
 use self::report::{FaultReport, Findings};
 pub(crate) use self::worker::work;
 use crate::backlog;

@@ -145,7 +145,7 @@ pub(super) struct FaultReport {
 }
 
 #[derive(Clone, Debug, Serialize, schemars::JsonSchema)]
-struct ArgumentsReport {
+pub(crate) struct ArgumentsReport {
     command_line: Vec<String>,
     rate: u64,
     warmup_s: f64,
@@ -276,12 +276,12 @@ impl Findings<'_> {
                 answers_not_given: self.counted.unanswered,
             },
             disconnects: self.disconnects,
-            cpu_s: CpuReport { client: rounded(client, 3), servers: rounded(servers, 3) },
+            cpu_s: CpuReport { client: rounded(client, 3), servers: Some(rounded(servers, 3)) },
             cpu_us_per_call: CpuReport {
                 client: rounded(client * each, 3),
-                servers: rounded(servers * each, 3),
+                servers: Some(rounded(servers * each, 3)),
             },
-            arguments: self.arguments(),
+            arguments: ArgumentsReport::of(self.options),
             series: SeriesReport::of(&self.series, self.measured_from_offset_nanos, Vec::new()),
             surroundings: self.surroundings.with_cpu(&self.cpu),
             faults: self.faults,
@@ -335,11 +335,12 @@ impl Findings<'_> {
         }
         reasons
     }
+}
 
-    fn arguments(&self) -> ArgumentsReport {
-        let options = self.options;
+impl ArgumentsReport {
+    pub(crate) fn of(options: &CallsOptions) -> Self {
         let seconds = |duration: std::time::Duration| rounded(duration.as_secs_f64(), 3);
-        ArgumentsReport {
+        Self {
             command_line: command_line(),
             rate: options.rate.per_second(),
             warmup_s: seconds(options.warmup),
@@ -411,7 +412,7 @@ impl fmt::Display for CallsReport {
         if self.cpu_us_per_call.client > 0.0 {
             write!(f, " ({:.1} us a call)", self.cpu_us_per_call.client)?;
         }
-        writeln!(f, ", servers {:.2} s", self.cpu_s.servers)?;
+        writeln!(f, ", servers {:.2} s", self.cpu_s.servers.unwrap_or(0.0))?;
         verdict_lines(f, &self.verdict)
     }
 }

@@ -111,6 +111,10 @@ impl Options for CallsOptions {
         &mut self.output
     }
 
+    fn told(&self) -> serde_json::Result<(Value, usize)> {
+        Ok((serde_json::to_value(crate::calls::ArgumentsReport::of(self))?, self.faults.len()))
+    }
+
     fn measures(&self) -> &'static Measures {
         &crate::calls::MEASURES
     }

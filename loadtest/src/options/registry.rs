@@ -103,6 +103,10 @@ impl Options for RegistryOptions {
         &mut self.output
     }
 
+    fn told(&self) -> serde_json::Result<(Value, usize)> {
+        Ok((serde_json::to_value(crate::registry::ArgumentsReport::of(self))?, self.faults.len()))
+    }
+
     fn measures(&self) -> &'static Measures {
         &crate::registry::MEASURES
     }

@@ -7,7 +7,9 @@ use super::given_faults::GivenFaults;
 use super::*;
 use crate::fault::Timeline;
 use crate::pace::{Pace, Ramp};
+use crate::report::ArgumentsReport;
 use crate::roles::Pattern;
+use crate::servers;
 use crate::slo::Slo;
 
 /// How a run of pubsub, fanout or reqrep is to be.
@@ -349,6 +351,25 @@ impl Options for RunOptions {
 
     fn output_mut(&mut self) -> &mut OutputOptions {
         &mut self.output
+    }
+
+    fn told(&self) -> serde_json::Result<(Value, usize)> {
+        // Of a configuration that cannot be read the run itself will tell.
+        let of_config = |path: &PathBuf| {
+            servers::existing(path).ok().map(|mut builder| servers::clusters(&mut builder).len())
+        };
+        let clusters = self.config.as_ref().map_or(Some(self.clusters), of_config);
+        let mut told = serde_json::to_value(ArgumentsReport::of(self, clusters.unwrap_or(0)))?;
+        if let Some(told) = told.as_object_mut() {
+            // What is not known yet is no difference.
+            if clusters.is_none() {
+                told.remove("clusters");
+            }
+            if self.find_max.is_some() {
+                told.remove("rate");
+            }
+        }
+        Ok((told, self.faults.faults().len()))
     }
 
     fn measures(&self) -> &'static Measures {

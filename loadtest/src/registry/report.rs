@@ -170,7 +170,7 @@ struct LinksReport {
 }
 
 #[derive(Clone, Debug, Serialize, schemars::JsonSchema)]
-struct ArgumentsReport {
+pub(crate) struct ArgumentsReport {
     command_line: Vec<String>,
     rate: u64,
     warmup_s: f64,
@@ -336,13 +336,13 @@ impl Findings<'_> {
                 refused: self.traffic.refused,
                 repairs: self.traffic.repairs,
             },
-            cpu_s: CpuReport { client: rounded(client, 3), servers: rounded(servers, 3) },
+            cpu_s: CpuReport { client: rounded(client, 3), servers: Some(rounded(servers, 3)) },
             cpu_us_per_sighting: CpuReport {
                 client: rounded(client * each, 3),
-                servers: rounded(servers * each, 3),
+                servers: Some(rounded(servers * each, 3)),
             },
             series: SeriesReport::of(&convergence.series, self.schedule.measured_from_nanos(), Vec::new()),
-            arguments: self.arguments(),
+            arguments: ArgumentsReport::of(self.options),
             faults: self.faults,
             surroundings,
             histograms: Histograms(vec![
@@ -408,10 +408,11 @@ impl Findings<'_> {
         }
         reasons
     }
+}
 
-    fn arguments(&self) -> ArgumentsReport {
-        let options = self.options;
-        ArgumentsReport {
+impl ArgumentsReport {
+    pub(crate) fn of(options: &RegistryOptions) -> Self {
+        Self {
             command_line: command_line(),
             rate: options.rate.per_second(),
             warmup_s: seconds(options.warmup),
@@ -473,7 +474,9 @@ impl fmt::Display for RegistryReport {
         writeln!(
             f,
             "cpu         nodes {:.2} s ({:.1} us a sighting), servers {:.2} s",
-            self.cpu_s.client, self.cpu_us_per_sighting.client, self.cpu_s.servers
+            self.cpu_s.client,
+            self.cpu_us_per_sighting.client,
+            self.cpu_s.servers.unwrap_or(0.0)
         )?;
         let agreed = self.state.agreed_after_the_changes && self.state.agreed_after_the_faults;
         let agreed = if agreed { "all nodes list exactly these" } else { "the nodes do not agree" };

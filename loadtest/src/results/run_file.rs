@@ -6,12 +6,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::document::{CurvePoint, Document, RUN_JSON};
 use super::series::SeriesReport;
+use crate::options::Options;
 use crate::report::{ClusterReport, CpuReport, Percentiles, SCHEMA};
 use crate::slo::SloReport;
+use crate::surroundings::Surroundings;
 use crate::verdict::Verdict;
 
 /// A run that has ended, of any scenario.
@@ -89,6 +91,20 @@ impl RunFile {
     pub(crate) fn of<R: Serialize>(document: &Document<'_, R>) -> Result<Self, RunFileError> {
         let value = serde_json::to_value(document).and_then(serde_json::from_value);
         value.map_err(|source| RunFileError::NotAReport { path: RUN_JSON.into(), source })
+    }
+
+    /// What is known of a run before it is made: of what it is, by its options.
+    pub(crate) fn planned(options: &impl Options) -> Result<Self, RunFileError> {
+        let planned = options.told().and_then(|(arguments, faults)| {
+            serde_json::from_value(json!({
+                "scenario": options.scenario(),
+                "verdict": Verdict::of(Vec::new(), Vec::new()),
+                "arguments": arguments,
+                "faults": vec![Map::new(); faults],
+                "surroundings": {"optimised": Surroundings::OPTIMISED},
+            }))
+        });
+        planned.map_err(|source| RunFileError::NotAReport { path: RUN_JSON.into(), source })
     }
 
     /// Reads the run of a file, or the only one of a folder.

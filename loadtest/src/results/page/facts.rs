@@ -167,7 +167,9 @@ pub(super) fn figures(run: &RunFile) -> String {
         }
     }
     if let Some((unit, cpu)) = run.cpu_us_each() {
-        let more = format!("servers {} us", plain(cpu.servers));
+        let more = cpu
+            .servers
+            .map_or("servers unknown".to_owned(), |servers| format!("servers {} us", plain(servers)));
         card("", &format!("CPU a {unit}"), &format!("{} us", plain(cpu.client)), &more);
     }
     format!("<div class=\"figures\">\n{cards}</div>\n")

@@ -185,6 +185,10 @@ pub(super) fn counts(run: &RunFile) -> String {
     )
 }
 
+fn unknown(value: Option<f64>) -> Value {
+    value.map_or_else(|| "unknown".into(), Value::from)
+}
+
 /// What only this scenario measures.
 pub(super) fn others(run: &RunFile) -> String {
     let mut content = String::new();
@@ -192,11 +196,11 @@ pub(super) fn others(run: &RunFile) -> String {
     let mut cpu = Map::new();
     if let Some(used) = run.cpu_s {
         cpu.insert("client, in seconds".to_owned(), used.client.into());
-        cpu.insert("servers, in seconds".to_owned(), used.servers.into());
+        cpu.insert("servers, in seconds".to_owned(), unknown(used.servers));
     }
     if let Some((unit, each)) = run.cpu_us_each() {
         cpu.insert(format!("client, in us a {unit}"), each.client.into());
-        cpu.insert(format!("servers, in us a {unit}"), each.servers.into());
+        cpu.insert(format!("servers, in us a {unit}"), unknown(each.servers));
     }
     groups.push(("Processor time of the measured phase".to_owned(), cpu));
     groups.push(("Rate".to_owned(), run.rate.clone()));
