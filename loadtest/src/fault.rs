@@ -6,6 +6,7 @@ mod error;
 mod injector;
 mod journal;
 mod ledger;
+mod notes;
 mod partition;
 mod report;
 mod routes;

@@ -115,7 +115,8 @@ pub(crate) fn run_once(
     let detour = servers.detour(&options.faults)?;
     let mut builder = servers.builder_by(&detour)?.name("loadtest").shards(options.shards);
     let assignment = Plan::of(options).assignment(servers::clusters(&mut builder), 0);
-    let journal = Journal::new(&assignment.clusters, assignment.first_shard);
+    let urls = servers.own().map(|own| detour.urls(own)).unwrap_or_default();
+    let journal = Journal::new(&assignment.clusters, urls, assignment.first_shard);
     if !options.faults.is_empty() {
         builder = journal.listen(builder);
     }

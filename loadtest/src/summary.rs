@@ -186,6 +186,7 @@ cpu         client 1.25 s (6.25 us a message), servers 2.50 s (12.50 us a messag
 clusters    c1 50.0 %  c2 50.0 %
 fault       3.000 s  kill c2/1: noticed after 1.2 ms, links back after 2.30 s, recovered after 2.35 s
               c2: lost 1 234, refused 0, in doubt 20, duplicate 0, reordered 0, p99 900 us before and 2000000 us during
+              - all of it was seen
               c1 did not notice: lost 0, disconnects 0, p99 905 us before and unknown during
 verdict     DEGRADED
   - fewer cores than roles: 2 cores for 5 shards and servers

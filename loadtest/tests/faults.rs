@@ -233,6 +233,16 @@ fn servers_that_are_parted_delay_what_is_between_them_and_their_cluster_alone() 
     let lasted = fault["ended_at_s"].as_f64().zip(fault["struck_at_s"].as_f64());
     assert!(lasted.is_some_and(|(ended, struck)| ended - struck >= 0.49), "{progress}");
     assert_eq!((&fault["lost"], &fault["detected_ms"]), (&0.into(), &Value::Null), "{progress}");
+    // Which servers the links chose is chance, and where all chose one, nothing crossed the route.
+    let links = fault["links"].as_object().expect("where the links were");
+    let count: u64 = links.values().filter_map(Value::as_u64).sum();
+    assert_eq!(count, 2, "{fault}");
+    assert!(links.keys().all(|server| server.starts_with("c1/")), "{fault}");
+    assert_eq!(
+        links.len() == 1,
+        fault["notes"].to_string().contains("it could strike nothing: all 2 links"),
+        "{fault}"
+    );
     let other = &fault["clusters"][0];
     assert_eq!((&other["name"], &other["lost"], &other["disconnects"]), (&"c2".into(), &0.into(), &0.into()));
     check_nothing_beyond_the_faults(&report, &progress);

@@ -5,6 +5,7 @@
 //! cluster has recovered when, for a tenth of a second, no link was down, and all messages that were due arrived
 //! without delay. What is lost anywhere else is nobody's, and makes a run invalid.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use hdrhistogram::Histogram;
@@ -12,8 +13,9 @@ use hdrhistogram::Histogram;
 use super::injector::{Strike, on_run_clock};
 use super::journal::{Entry, Happened};
 use super::ledger::Ledger;
+use super::notes::{self, LostWhen};
 use super::report::{FaultReport, OtherCluster};
-use super::{ServerAct, ServerFault};
+use super::{ServerAct, ServerFault, ServerId};
 use crate::report::rounded;
 
 /// What a run's faults are judged by. Times are on the run's clock unless they say otherwise.
@@ -62,6 +64,8 @@ struct Struck {
     /// When the next fault strikes its cluster; the end of time when none does.
     next_nanos: u64,
     recovered_nanos: Option<u64>,
+    /// Until when links still leave a server that is in lame duck mode.
+    leaves_until: u64,
     /// Whether messages may arrive twice: it is a lame duck, or struck while one was not over.
     may_double: bool,
     /// The due times of the messages that it may have cost.
@@ -69,10 +73,14 @@ struct Struck {
 }
 
 /// A message that was due so long before a strike may still have been on its way.
-const REACH_BACK_NANOS: u64 = 1_000_000_000;
+pub(super) const REACH_BACK_NANOS: u64 = 1_000_000_000;
 
 /// A cluster that was calm for so long has recovered.
 const CALM_NANOS: u64 = 100_000_000;
+
+/// A link that has moved stays subscribed where it was for a quarter of a second, or somewhat longer where a server is
+/// slow to answer.
+const STAY_NANOS: u64 = 1_000_000_000;
 
 /// A message is late when it took longer than this, and than [`LATE_FACTOR`] times the p99 before the faults.
 const LATE_NANOS_MIN: u64 = 100_000_000;
@@ -131,7 +139,12 @@ impl Scene<'_> {
         let fault = &self.faults[of.fault];
         let cost = self.ledger.sum(of.cluster, of.due.clone());
         let own = || self.entries_of(of.cluster, of.at_nanos..of.next_nanos);
-        let detected = own().find(|entry| !matches!(entry.what, Happened::Back | Happened::Ended));
+        // A link that moves while another fault strikes does so for a lame duck.
+        let detected = own().find(|entry| match entry.what {
+            Happened::Lost { .. } => true,
+            Happened::LameDuck | Happened::Moved => fault.act == ServerAct::LameDuck,
+            Happened::Connected | Happened::Back | Happened::Ended => false,
+        });
         let in_doubt = |entry: &Entry| match entry.what {
             Happened::Lost { in_doubt } => in_doubt,
             _ => 0,
@@ -140,12 +153,13 @@ impl Scene<'_> {
         let over_nanos = ended.map_or(of.at_nanos, |at| on_run_clock(at, self.start_nanos));
         let during = of.at_nanos..of.recovered_nanos.unwrap_or(self.end_nanos).max(over_nanos);
         let since_strike = |nanos: u64| rounded(nanos.saturating_sub(of.at_nanos) as f64 / 1e6, 3);
-        FaultReport {
+        let mut report = FaultReport {
             name: fault.to_string(),
             cluster: self.clusters[of.cluster].clone(),
             asked_at_s: fault.at.as_secs_f64(),
             struck_at_s: Some(self.measured_s(of.at_nanos)),
             ended_at_s: ended.map(|at| self.measured_s(on_run_clock(at, self.start_nanos))),
+            links: self.links_at(of.cluster, of.at_nanos),
             detected_ms: detected.map(|entry| since_strike(self.on_clock(entry))),
             reconnected_ms: self.reconnected(of).map(since_strike),
             recovered_ms: of.recovered_nanos.map(since_strike),
@@ -157,7 +171,41 @@ impl Scene<'_> {
             p99_before_us: p99_micros(&self.before(of.cluster)),
             p99_during_us: p99_micros(&self.ledger.latency(of.cluster, during.clone())),
             clusters: self.others(of, all, &during),
+            notes: Vec::new(),
+        };
+        report.notes = notes::of(fault, &report, self.lost_when(of));
+        report
+    }
+
+    /// Where the links of a cluster were at that time.
+    fn links_at(&self, cluster: usize, at_nanos: u64) -> BTreeMap<String, usize> {
+        let mut by_shard: BTreeMap<usize, Option<usize>> = BTreeMap::new();
+        for entry in self.entries_of(cluster, 0..at_nanos).filter(|entry| entry.what != Happened::LameDuck) {
+            by_shard.insert(entry.shard, entry.node);
         }
+        let mut links = BTreeMap::new();
+        for node in by_shard.into_values().flatten() {
+            *links.entry(ServerId { cluster, node }.to_string()).or_insert(0) += 1;
+        }
+        links
+    }
+
+    /// The lost messages of a fault, by how the links to its cluster were when they were due.
+    fn lost_when(&self, of: &Struck) -> LostWhen {
+        let (outages, cell_nanos) = (self.outages(of.cluster), self.ledger.cell_nanos());
+        let mut lost = LostWhen::default();
+        for (begin, cell) in self.ledger.cells(of.cluster, of.due.clone()).filter(|(_, cell)| cell.lost() > 0)
+        {
+            let is_down = outages.iter().any(|outage| outage.contains(&begin));
+            let soon = begin..begin + cell_nanos + REACH_BACK_NANOS;
+            let is_lost_later = outages.iter().any(|outage| soon.contains(&outage.start));
+            match (is_down, is_lost_later) {
+                (true, _) => lost.down += cell.lost(),
+                (false, true) => lost.before += cell.lost(),
+                (false, false) => lost.up += cell.lost(),
+            }
+        }
+        lost
     }
 
     /// How those clusters fared that no fault had struck meanwhile.
@@ -210,16 +258,21 @@ impl Scene<'_> {
                 })
                 .collect();
             let (mut owned_until, mut doubled_until) = (0, 0);
+            let mut leaves_until = 0;
             for (place, (fault, at_nanos)) in times.iter().copied().enumerate() {
                 let next_nanos = times.get(place + 1).map_or(u64::MAX, |(_, at)| *at);
                 let is_slow = self.faults[fault].act == ServerAct::LameDuck;
-                let may_double = is_slow || at_nanos < doubled_until;
+                if is_slow {
+                    leaves_until = leaves_until.max(self.leaves_until(cluster, at_nanos));
+                }
+                let may_double = is_slow || at_nanos < doubled_until.max(leaves_until);
                 let mut of_fault = Struck {
                     fault,
                     cluster,
                     at_nanos,
                     next_nanos,
                     recovered_nanos: None,
+                    leaves_until,
                     may_double,
                     due: 0..0,
                 };
@@ -254,7 +307,7 @@ impl Scene<'_> {
         let from = at_nanos - at_nanos % cell_nanos;
         for (begin, cell) in self.ledger.cells(cluster, from..self.end_nanos) {
             let end = begin + cell_nanos;
-            if is_slow && end > next_nanos {
+            if is_slow && end > next_nanos.max(of.leaves_until) {
                 if is_calm {
                     break;
                 }
@@ -270,14 +323,29 @@ impl Scene<'_> {
             }
             messages += cell.sent;
             is_calm |= end - *calm_from.get_or_insert(begin) >= CALM_NANOS && messages > 0;
-            if is_calm && !is_slow {
-                return Some(disturbed_until);
+            if is_calm && !is_slow && (!of.may_double || end >= of.leaves_until) {
+                break;
             }
         }
         // Nothing need be disturbed by a move.
-        let moves = self.entries_of(cluster, at_nanos..next_nanos);
-        let moved = moves.filter(|entry| entry.what == Happened::Moved).last();
+        let moves = self.entries_of(cluster, at_nanos..next_nanos.max(of.leaves_until));
+        let moved = moves.filter(|entry| of.may_double && entry.what == Happened::Moved).last();
         is_calm.then(|| disturbed_until.max(moved.map_or(0, |entry| self.on_clock(entry) + 1)))
+    }
+
+    /// Until when links leave a server that went into lame duck mode then: until the last of those that heard of it has
+    /// gone, and is not subscribed in both places any more.
+    fn leaves_until(&self, cluster: usize, at_nanos: u64) -> u64 {
+        let entries = || self.entries_of(cluster, at_nanos..u64::MAX);
+        let left = |heard: &Entry| {
+            let is_gone = |entry: &&Entry| {
+                let has_gone =
+                    matches!(entry.what, Happened::Moved | Happened::Lost { .. } | Happened::Ended);
+                entry.shard == heard.shard && entry.at_nanos >= heard.at_nanos && has_gone
+            };
+            entries().find(is_gone).map_or(u64::MAX, |entry| self.on_clock(entry).saturating_add(STAY_NANOS))
+        };
+        entries().filter(|entry| entry.what == Happened::LameDuck).map(left).max().unwrap_or(at_nanos)
     }
 
     /// When any link of a cluster was down.
@@ -293,7 +361,7 @@ impl Scene<'_> {
                         outages.push(down.swap_remove(place).1..at);
                     }
                 }
-                Happened::LameDuck | Happened::Moved | Happened::Ended => {}
+                Happened::Connected | Happened::LameDuck | Happened::Moved | Happened::Ended => {}
             }
         }
         outages.extend(down.into_iter().map(|(_, since)| since..u64::MAX));
@@ -303,13 +371,15 @@ impl Scene<'_> {
     /// When every link was connected again that was down at a strike or was lost after it, or when the last one
     /// had moved.
     fn reconnected(&self, of: &Struck) -> Option<u64> {
-        let own = || self.entries_of(of.cluster, of.at_nanos..of.next_nanos);
+        let is_lame_duck = self.faults[of.fault].act == ServerAct::LameDuck;
+        let until = if is_lame_duck { of.next_nanos.max(of.leaves_until) } else { of.next_nanos };
+        let own = || self.entries_of(of.cluster, of.at_nanos..until);
         let outages = self.outages(of.cluster);
         let lost = own().find(|entry| matches!(entry.what, Happened::Lost { .. }));
         let is_down = outages.iter().any(|outage| outage.contains(&of.at_nanos));
         let Some(mut up) = lost.map(|entry| self.on_clock(entry)).or(is_down.then_some(of.at_nanos)) else {
             return own()
-                .filter(|entry| entry.what == Happened::Moved)
+                .filter(|entry| is_lame_duck && entry.what == Happened::Moved)
                 .last()
                 .map(|entry| self.on_clock(entry));
         };

@@ -46,7 +46,25 @@ impl Run {
 
     /// What happens to a link, so many milliseconds after the start of the measured phase.
     fn with(mut self, at_ms: u64, cluster: usize, shard: usize, what: Happened) -> Self {
-        self.entries.push(Entry { at_nanos: START + (1_000 + at_ms) * MILLI, cluster, shard, what });
+        self.entries.push(Entry {
+            at_nanos: START + (1_000 + at_ms) * MILLI,
+            cluster,
+            shard,
+            what,
+            node: None,
+        });
+        self
+    }
+
+    /// The link of a shard is connected from the start on, with this server of its cluster.
+    fn connected(mut self, cluster: usize, shard: usize, node: usize) -> Self {
+        self.entries.push(Entry {
+            at_nanos: START,
+            cluster,
+            shard,
+            what: Happened::Connected,
+            node: Some(node),
+        });
         self
     }
 
@@ -99,6 +117,19 @@ fn a_kill_and_a_restart_share_what_was_lost_and_recover_together() {
     assert_eq!((kill.struck_at_s, kill.detected_ms), (Some(1.0), Some(1.0)));
     assert_eq!((kill.lost, kill.in_doubt, kill.duplicates), (104, 7, 0));
     assert_eq!((kill.reconnected_ms, kill.recovered_ms), (Some(1_195.0), Some(1_200.0)));
+    let begins = |notes: &[String], begins: &[&str]| {
+        assert_eq!(notes.len(), begins.len(), "{notes:?}");
+        assert!(notes.iter().zip(begins).all(|(note, begin)| note.starts_with(begin)), "{notes:?}");
+    };
+    begins(
+        &kill.notes,
+        &[
+            "100 of the lost were due while a link was down",
+            "4 of the lost were due within a second before a link was lost",
+            "in doubt are those",
+        ],
+    );
+    begins(&restart.notes, &["10 of the lost were due while a link was down"]);
     assert_eq!(restart.detected_ms, None, "no link was there to notice");
     assert_eq!((restart.lost, restart.in_doubt), (10, 0));
     assert_eq!((restart.reconnected_ms, restart.recovered_ms), (Some(195.0), Some(200.0)));
@@ -232,6 +263,46 @@ fn what_strikes_before_a_lame_duck_is_over_ends_with_it_and_shares_what_arrives_
     assert_eq!(account.excused, Excused { lost: 15, ..Excused::default() });
     let recovered: Vec<_> = account.reports.iter().map(|report| report.recovered_ms).collect();
     assert_eq!(recovered, [Some(0.0), Some(15.0)]);
+}
+
+#[test]
+fn what_strikes_while_links_still_leave_a_lame_duck_shares_their_moves_and_what_arrives_twice() {
+    let mut run = Run::new(&["1s lame-duck c1/1", "1100ms pause c1/2 300ms"], |_, _| Some(1))
+        .with(1_001, 0, 0, Happened::LameDuck)
+        .with(1_001, 0, 1, Happened::LameDuck)
+        .with(1_404, 0, 0, Happened::Moved)
+        .with(2_000, 0, 1, Happened::Moved);
+    (0..200).for_each(|ms| double(&mut run.ledger, 0, 2_500 + ms));
+    (0..150).for_each(|ms| double(&mut run.ledger, 0, 3_050 + ms));
+    let account = run.account();
+    assert_eq!(account.reasons, Vec::<String>::new());
+    assert_eq!(account.excused, Excused { duplicate: 350, disconnects: 2, ..Excused::default() });
+    let [lame_duck, pause] = &account.reports[..] else { panic!("{:?}", account.reports) };
+    assert_eq!((lame_duck.detected_ms, lame_duck.reconnected_ms), (Some(1.0), Some(1_000.0)));
+    assert_eq!((pause.detected_ms, pause.reconnected_ms, pause.duplicates), (None, None, 350));
+
+    // The stay of the last one is over, and with it the excuse.
+    (0..50).for_each(|ms| double(&mut run.ledger, 0, 4_500 + ms));
+    assert_eq!(run.account().excused.duplicate, 350);
+}
+
+#[test]
+fn a_partition_beside_all_links_could_strike_nothing_and_that_is_said() {
+    let run = |other: usize| {
+        let run = Run::new(&["1s partition c1/1|c1/2 1s"], |_, _| Some(1)).connected(0, 0, 0);
+        let run = run.connected(0, 1, other).connected(1, 0, 1);
+        let mut reports = run.account().reports;
+        reports.remove(0)
+    };
+    let report = run(0);
+    assert_eq!(report.links, [("c1/1".to_owned(), 2)].into());
+    assert_eq!(
+        report.notes,
+        ["it could strike nothing: all 2 links to the cluster were with c1/1, and none with c1/2"]
+    );
+    let report = run(1);
+    assert_eq!(report.links, [("c1/1".to_owned(), 1), ("c1/2".to_owned(), 1)].into());
+    assert_eq!(report.notes, ["nobody noticed: no link was lost, and no message was lost, doubled or late"]);
 }
 
 #[test]

@@ -15,6 +15,8 @@ pub(crate) struct Journal(Arc<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     clusters: Vec<ClusterName>,
+    /// By cluster: where clients find its servers. Empty where nobody knows which is which.
+    servers: Vec<Vec<String>>,
     /// Where the shards of this process begin among those of all.
     first_shard: usize,
     entries: Mutex<Vec<Entry>>,
@@ -39,6 +41,9 @@ pub(crate) struct Entry {
     /// Of those of all processes.
     pub(crate) shard: usize,
     pub(crate) what: Happened,
+    /// The server with which its connection is from then on, among those of its cluster; none where that is not known,
+    /// and where there is no connection.
+    pub(crate) node: Option<usize>,
 }
 
 /// What happened to a link.
@@ -46,6 +51,8 @@ pub(crate) struct Entry {
 pub(crate) enum Happened {
     /// Its connection was lost; so many messages had been written to it and not confirmed.
     Lost { in_doubt: u64 },
+    /// It is connected for the first time.
+    Connected,
     /// It is connected again.
     Back,
     /// Its server says that it is going away.
@@ -69,9 +76,10 @@ impl Pages {
 }
 
 impl Journal {
-    /// Of a run over these clusters, in a process whose shards begin at `first_shard` among those of all.
-    pub(crate) fn new(clusters: &[ClusterName], first_shard: usize) -> Self {
-        Self(Arc::new(Inner { clusters: clusters.to_vec(), first_shard, ..Inner::default() }))
+    /// Of a run over these clusters, whose servers clients find there, in a process whose shards begin at `first_shard`
+    /// among those of all.
+    pub(crate) fn new(clusters: &[ClusterName], servers: Vec<Vec<String>>, first_shard: usize) -> Self {
+        Self(Arc::new(Inner { clusters: clusters.to_vec(), servers, first_shard, ..Inner::default() }))
     }
 
     /// Has the node write into it.
@@ -88,24 +96,35 @@ impl Journal {
     }
 
     fn note(&self, event: &Event, at_nanos: u64) {
-        let (cluster, shard, what) = match event {
-            Event::Disconnected { cluster, shard, in_doubt, .. } => {
-                (cluster, *shard, Happened::Lost { in_doubt: *in_doubt })
+        let (cluster, shard, what, server) = match event {
+            Event::Connected { cluster, shard, server } => {
+                (cluster, *shard, Happened::Connected, Some(server))
             }
-            Event::Reconnected { cluster, shard, .. } => (cluster, *shard, Happened::Back),
-            Event::LameDuck { cluster, shard, .. } => (cluster, *shard, Happened::LameDuck),
-            Event::Moved { cluster, shard, .. } => (cluster, *shard, Happened::Moved),
-            Event::LinkEnded { cluster, shard, .. } => (cluster, *shard, Happened::Ended),
+            Event::Disconnected { cluster, shard, in_doubt, .. } => {
+                (cluster, *shard, Happened::Lost { in_doubt: *in_doubt }, None)
+            }
+            Event::Reconnected { cluster, shard, server } => (cluster, *shard, Happened::Back, Some(server)),
+            Event::LameDuck { cluster, shard, server } => (cluster, *shard, Happened::LameDuck, Some(server)),
+            Event::Moved { cluster, shard, to, .. } => (cluster, *shard, Happened::Moved, Some(to)),
+            Event::LinkEnded { cluster, shard, .. } => (cluster, *shard, Happened::Ended, None),
             _ => return,
         };
         let Some(cluster) = self.0.clusters.iter().position(|known| known == cluster) else { return };
+        let node =
+            server.zip(self.0.servers.get(cluster)).and_then(|(server, known)| place_of(server, known));
         let mut entries = self.0.entries.lock().unwrap_or_else(PoisonError::into_inner);
         if entries.len() < ENTRIES_MAX {
-            entries.push(Entry { at_nanos, cluster, shard: self.0.first_shard + shard, what });
+            entries.push(Entry { at_nanos, cluster, shard: self.0.first_shard + shard, what, node });
         } else {
             self.0.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
+}
+
+/// The place of a server, as an event names it, among the URLs of its cluster.
+fn place_of(server: &str, urls: &[String]) -> Option<usize> {
+    let address = |url: &str| url.rsplit_once("//").map_or(url, |(_, address)| address).to_owned();
+    urls.iter().position(|url| address(url) == address(server))
 }
 
 #[cfg(test)]
@@ -113,21 +132,27 @@ mod tests {
     use super::*;
 
     fn back(cluster: &str, shard: usize) -> Event {
-        Event::Reconnected { cluster: cluster.into(), shard, server: "127.0.0.1:1".to_owned() }
+        Event::Reconnected { cluster: cluster.into(), shard, server: "127.0.0.1:2".to_owned() }
     }
 
     #[test]
     fn what_happens_to_the_links_of_the_run_is_noted_by_time() {
-        let journal = Journal::new(&["c1", "c2"].map(ClusterName::from), 4);
+        let journal = {
+            let urls = |ports: [u16; 2]| ports.map(|port| format!("nats://127.0.0.1:{port}")).to_vec();
+            Journal::new(&["c1", "c2"].map(ClusterName::from), vec![urls([3, 4]), urls([1, 2])], 4)
+        };
         journal.note(&back("c2", 1), 20);
         journal.note(&Event::Draining, 15);
         journal.note(&back("c9", 1), 16);
         journal.note(&Event::LameDuck { cluster: "c1".into(), shard: 0, server: String::new() }, 10);
         let mut pages = journal.pages();
-        let entry = |at_nanos, cluster, shard, what| Entry { at_nanos, cluster, shard, what };
-        assert_eq!(pages.entries, [entry(10, 0, 4, Happened::LameDuck), entry(20, 1, 5, Happened::Back)]);
+        let entry = |at_nanos, cluster, shard, what, node| Entry { at_nanos, cluster, shard, what, node };
+        assert_eq!(
+            pages.entries,
+            [entry(10, 0, 4, Happened::LameDuck, None), entry(20, 1, 5, Happened::Back, Some(1))]
+        );
         assert_eq!(pages.dropped, 0);
-        let other = Pages { entries: vec![entry(15, 0, 0, Happened::Back)], dropped: 3 };
+        let other = Pages { entries: vec![entry(15, 0, 0, Happened::Back, None)], dropped: 3 };
         pages.add(other);
         let times: Vec<u64> = pages.entries.iter().map(|entry| entry.at_nanos).collect();
         assert_eq!((times, pages.dropped), (vec![10, 15, 20], 3));
@@ -135,7 +160,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_counted() {
-        let journal = Journal::new(&["c1".into()], 0);
+        let journal = Journal::new(&["c1".into()], Vec::new(), 0);
         for at in 0..ENTRIES_MAX as u64 + 3 {
             journal.note(&back("c1", 0), at);
         }

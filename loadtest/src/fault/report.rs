@@ -1,5 +1,6 @@
 //! What is told of a fault: when it struck, what it cost, and whether the other clusters noticed.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
@@ -19,6 +20,9 @@ pub(crate) struct FaultReport {
     pub(crate) struck_at_s: Option<f64>,
     /// When what was done to the server was over; a paused one goes on.
     pub(crate) ended_at_s: Option<f64>,
+    /// Links to its cluster when it struck, by their server; those that were down are not among them. Empty where it is
+    /// not known.
+    pub(crate) links: BTreeMap<String, usize>,
     /// Until the first link of any shard to the cluster was lost, or heard that its server goes away. None when
     /// none did.
     pub(crate) detected_ms: Option<f64>,
@@ -41,6 +45,8 @@ pub(crate) struct FaultReport {
     pub(crate) p99_during_us: Option<f64>,
     /// The clusters that no fault had struck meanwhile.
     pub(crate) clusters: Vec<OtherCluster>,
+    /// What else is known of it, in words: why nobody noticed it, where what was lost went.
+    pub(crate) notes: Vec<String>,
 }
 
 /// How another cluster fared from the strike until the struck one had recovered.
@@ -65,6 +71,7 @@ impl FaultReport {
             asked_at_s: fault.at.as_secs_f64(),
             struck_at_s: None,
             ended_at_s: None,
+            links: BTreeMap::new(),
             detected_ms: None,
             reconnected_ms: None,
             recovered_ms: None,
@@ -76,6 +83,7 @@ impl FaultReport {
             p99_before_us: None,
             p99_during_us: None,
             clusters: Vec::new(),
+            notes: Vec::new(),
         }
     }
 }
@@ -112,6 +120,7 @@ impl fmt::Display for FaultReport {
             micros(self.p99_before_us),
             micros(self.p99_during_us)
         )?;
+        self.notes.iter().try_for_each(|note| writeln!(f, "              - {note}"))?;
         self.clusters.iter().try_for_each(|other| other.fmt(f))
     }
 }
@@ -151,6 +160,7 @@ pub(crate) mod tests {
             asked_at_s: 3.0,
             struck_at_s: Some(3.0004),
             ended_at_s: Some(3.002),
+            links: [("c2/1".to_owned(), 2)].into(),
             detected_ms: Some(1.25),
             reconnected_ms: Some(2_300.0),
             recovered_ms: Some(2_345.0),
@@ -169,6 +179,7 @@ pub(crate) mod tests {
                 p99_during_us: None,
                 noticed: false,
             }],
+            notes: vec!["all of it was seen".to_owned()],
         }
     }
 
@@ -177,6 +188,7 @@ pub(crate) mod tests {
         let expected = "\
 fault       3.000 s  kill c2/1: noticed after 1.2 ms, links back after 2.30 s, recovered after 2.35 s
               c2: lost 1 234, refused 0, in doubt 20, duplicate 0, reordered 0, p99 900 us before and 2000000 us during
+              - all of it was seen
               c1 did not notice: lost 0, disconnects 0, p99 905 us before and unknown during
 ";
         let text = sample().to_string();

@@ -83,8 +83,12 @@ impl Worker {
         let clusters = servers::clusters(&mut builder);
         let gathered = Gathered::new(setup.shards, clusters.len());
         let assignment = setup.plan.assignment(clusters, setup.process * setup.shards);
+        let urls = match &setup.home {
+            Home::Own(urls) => urls.clone(),
+            Home::Config(_) => Vec::new(),
+        };
         let journal =
-            assignment.has_faults.then(|| Journal::new(&assignment.clusters, assignment.first_shard));
+            assignment.has_faults.then(|| Journal::new(&assignment.clusters, urls, assignment.first_shard));
         if let Some(journal) = &journal {
             builder = journal.listen(builder);
         }

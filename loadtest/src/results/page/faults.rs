@@ -62,7 +62,15 @@ pub(super) fn table(run: &RunFile) -> String {
     if has_others {
         head.push_str("<th class=\"words\">the others</th>");
     }
-    let rows = run.faults.iter().enumerate().map(|(place, fault)| row(place + 1, fault, &counts, has_others));
+    let has_notes = run.faults.iter().any(|fault| notes(fault).is_some());
+    if has_notes {
+        head.push_str("<th class=\"words\">why</th>");
+    }
+    let rows = run
+        .faults
+        .iter()
+        .enumerate()
+        .map(|(place, fault)| row(place + 1, fault, &counts, (has_others, has_notes)));
     let content = format!(
         "<div class=\"scroll stack\"><table><thead><tr>{head}</tr></thead><tbody>{}</tbody></table></div>",
         rows.collect::<String>()
@@ -74,7 +82,12 @@ pub(super) fn table(run: &RunFile) -> String {
     section("Faults", since, &content)
 }
 
-fn row(number_of: usize, fault: &Map<String, Value>, counts: &[(&str, &str)], has_others: bool) -> String {
+fn row(
+    number_of: usize,
+    fault: &Map<String, Value>,
+    counts: &[(&str, &str)],
+    (has_others, has_notes): (bool, bool),
+) -> String {
     let mut cells = String::new();
     let mut cell = |name: &str, class: &str, text: &str| {
         let _ = write!(cells, "<td class=\"{class}\" data-name=\"{name}\">{text}</td>");
@@ -96,7 +109,18 @@ fn row(number_of: usize, fault: &Map<String, Value>, counts: &[(&str, &str)], ha
     if has_others {
         cell("the others", "words", &others(fault));
     }
+    if has_notes {
+        cell("why", "words", &notes(fault).unwrap_or_else(|| "\u{2013}".to_owned()));
+    }
     format!("<tr><th scope=\"row\">{number_of}\u{2002}{}</th>{cells}</tr>", escaped(&name_of(fault)))
+}
+
+/// What is known of a fault beside its figures; none where there is nothing.
+fn notes(fault: &Map<String, Value>) -> Option<String> {
+    let notes = fault.get("notes")?.as_array()?.iter().filter_map(Value::as_str);
+    let told: Vec<String> =
+        notes.map(escaped).map(|note| format!("<span class=\"under\">{note}</span>")).collect();
+    (!told.is_empty()).then(|| told.concat())
 }
 
 /// What the clusters noticed that were not struck.

@@ -28,6 +28,7 @@ fn faults_are_marked_in_both_charts_of_both_sizes_from_strike_to_recovery() {
     assert_eq!(page.matches("class=\"fault band\"").count(), 2 * 4, "two faults, two charts, two sizes");
     assert_eq!(page.matches(">1 kill c2/1</text>").count(), 2, "its name in the wide charts");
     assert!(page.contains("did not notice"), "the other clusters");
+    assert!(page.contains("were due while &lt;a&gt; link was down</span>"), "what is known besides");
     // The measured phase is 10 s of 12 s; the first fault struck at 3 s and was over 2.1 s later.
     let width = 1060.0 - 58.0 - 14.0;
     let (from, length) = (58.0 + width * 5.0 / 12.0, width * 2.1 / 12.0);
@@ -227,7 +228,7 @@ fn faults() -> Value {
         {
             "name": "kill c2/1", "cluster": "c2", "asked_at_s": 3.0, "struck_at_s": 3.0, "ended_at_s": null,
             "detected_ms": 1.4, "reconnected_ms": 2_040.0, "recovered_ms": 2_100.0, "lost": 7_920, "refused": 0,
-            "in_doubt": 41, "duplicates": 0, "reordered": 0, "clusters": [other("c1", 812.0), other("c3", 790.0)],
+            "in_doubt": 41, "duplicates": 0, "reordered": 0, "notes": ["7 920 of the lost were due while <a> link was down"], "clusters": [other("c1", 812.0), other("c3", 790.0)],
         },
         {
             "name": "pause c1/1 500ms", "cluster": "c1", "asked_at_s": 8.5, "struck_at_s": 8.5, "ended_at_s": 9.0,
