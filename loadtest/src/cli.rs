@@ -9,14 +9,16 @@ mod nearest;
 mod run;
 mod show;
 mod top;
+mod topic;
 
 use std::ffi::OsString;
 
 use lexopt::{Arg, Parser, ValueExt};
 
 pub(crate) use self::error::{UsageError, unknown_word};
-pub(crate) use self::help::{OptionRow, help};
+pub(crate) use self::help::OptionRow;
 pub(crate) use self::nearest::{nearest, option_name};
+pub(crate) use self::topic::Topic;
 use crate::compare::CompareOptions;
 use crate::config_command::{self, ConfigCommand};
 use crate::doctor::DoctorOptions;
@@ -28,7 +30,7 @@ use crate::top::TopOptions;
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Command {
-    Help,
+    Help(Topic),
     Version,
     Run(Box<RunOptions>),
     RunRegistry(RegistryOptions),
@@ -71,21 +73,23 @@ const COMMANDS: &str = "run, show, compare, local, check, config, top, doctor";
 
 /// Reads the arguments, without the program's name.
 pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, UsageError> {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let topic = Topic::of_line(&arguments);
     let mut parser = Parser::from_args(arguments);
     match parser.next()? {
         None => Ok(Command::Run(Box::default())),
-        Some(Arg::Value(word)) if word == "run" => run::parse(&mut parser),
-        Some(Arg::Value(word)) if word == "local" => local::parse(&mut parser),
-        Some(Arg::Value(word)) if word == "config" => config_command::parse(&mut parser),
-        Some(Arg::Value(word)) if word == "check" => config_command::parse_check(&mut parser),
-        Some(Arg::Value(word)) if word == "top" => top::parse(&mut parser),
-        Some(Arg::Value(word)) if word == "doctor" => doctor::parse(&mut parser),
-        Some(Arg::Value(word)) if word == "show" => show::parse(&mut parser),
-        Some(Arg::Value(word)) if word == "compare" => compare::parse(&mut parser),
+        Some(Arg::Value(word)) if word == "run" => run::parse(&mut parser, topic),
+        Some(Arg::Value(word)) if word == "local" => local::parse(&mut parser, topic),
+        Some(Arg::Value(word)) if word == "config" => config_command::parse(&mut parser, topic),
+        Some(Arg::Value(word)) if word == "check" => config_command::parse_check(&mut parser, topic),
+        Some(Arg::Value(word)) if word == "top" => top::parse(&mut parser, topic),
+        Some(Arg::Value(word)) if word == "doctor" => doctor::parse(&mut parser, topic),
+        Some(Arg::Value(word)) if word == "show" => show::parse(&mut parser, topic),
+        Some(Arg::Value(word)) if word == "compare" => compare::parse(&mut parser, topic),
         Some(Arg::Value(word)) if word == WORKER_COMMAND => parse_worker(&mut parser),
         Some(Arg::Value(word)) => Err(unknown_word("command", &word, COMMANDS)),
-        Some(argument) => match option_name(&argument)? {
-            "--help" => Ok(Command::Help),
+        Some(argument) => match option_name(&argument, topic)? {
+            "--help" => Ok(Command::Help(topic)),
             "--version" => Ok(Command::Version),
             option => Err(UsageError::OptionBeforeCommand { option }),
         },
@@ -115,8 +119,24 @@ pub(crate) mod tests {
 
     #[test]
     fn help_and_version_are_answered_everywhere() {
-        for line in ["--help", "-h", "run --help", "run pubsub --rate 5k -h"] {
-            assert_eq!(parse_line(line).expect(line), Command::Help, "{line}");
+        for (line, topic) in [
+            ("--help", Topic::Overview),
+            ("-h", Topic::Overview),
+            ("run --help", Topic::Run),
+            ("run pubsub --rate 5k -h", Topic::Run),
+            ("run registry --rate 5k -h", Topic::Registry),
+            ("run --help calls", Topic::Calls),
+            ("show --help", Topic::Show),
+            ("compare a --help", Topic::Compare),
+            ("local --help", Topic::Local),
+            ("local up --help", Topic::Local),
+            ("check --help", Topic::Check),
+            ("config --help", Topic::Config),
+            ("config schema --help", Topic::Config),
+            ("top --help", Topic::Top),
+            ("doctor --help", Topic::Doctor),
+        ] {
+            assert_eq!(parse_line(line).expect(line), Command::Help(topic), "{line}");
         }
         for line in ["--version", "-V", "run --version"] {
             assert_eq!(parse_line(line).expect(line), Command::Version, "{line}");
@@ -143,6 +163,16 @@ pub(crate) mod tests {
             assert!(text.ends_with(&format!("did you mean {nearest}?")), "{text}");
         }
         assert!(complaint("--rtae 5").contains("--rate"));
+        for (line, nearest) in [
+            ("local up --cluster 2", "--clusters"),
+            ("local up --rte 2", "--nodes"),
+            ("check node.toml --conect", "--connect"),
+            ("top --intervall 1s", "--interval"),
+            ("compare a b --fail-on-regresion 5%", "--fail-on-regression"),
+        ] {
+            let text = complaint(line);
+            assert!(text.ends_with(&format!("did you mean {nearest}?")), "{text}");
+        }
     }
 
     #[test]

@@ -32,6 +32,9 @@ pub(crate) const WORDS: &[OptionRow] = &[OptionRow::new(
     "",
 )];
 
+pub(crate) const ROWS: &[OptionRow] =
+    &[OptionRow::new("--fail-on-regression", "PERCENT", "exit code 98 when B is worse by more: 5%", "")];
+
 /// Two sets of runs, measure by measure.
 #[derive(Clone, Debug)]
 pub(crate) struct Comparison {

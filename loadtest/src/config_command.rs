@@ -8,7 +8,7 @@ use croupier::config::{Config, ConfigError, Cpus, Loaded, Sources};
 use croupier::probe;
 use lexopt::{Arg, Parser, ValueExt};
 
-use crate::cli::{Command, OptionRow, UsageError, option_name, unknown_word};
+use crate::cli::{Command, OptionRow, Topic, UsageError, option_name, unknown_word};
 use crate::connect_check::ServersChecked;
 use crate::console::Console;
 
@@ -42,44 +42,43 @@ const CONFIGURATION: u8 = 78;
 
 const COMMANDS: &str = "show, schema";
 
-/// The words that `--help` explains.
+/// What `--help` says above the options of `check`.
+pub(crate) const CHECK_ABOUT: &str = "\
+Whether a node can run so: the mistakes of the file, the environment and --set, each with its place
+and remedy, and whether the files that are named can be read.";
+
+/// The words after `config` that `--help` explains.
 pub(crate) const WORDS: &[OptionRow] = &[
-    OptionRow::new(
-        "check",
-        "",
-        "whether a node can run so: every mistake with its place and remedy, and\nwhether the files that are named can be read",
-        "",
-    ),
-    OptionRow::new(
-        "config show",
-        "",
-        "what the file, the environment and --set come to, defaults included",
-        "",
-    ),
-    OptionRow::new("config schema", "", "the JSON Schema of node.toml, for editors", ""),
+    OptionRow::new("show", "", "what the file, the environment and --set come to, defaults included", ""),
+    OptionRow::new("schema", "", "the JSON Schema of node.toml, for editors", ""),
 ];
 
-pub(crate) const ROWS: &[OptionRow] = &[
-    OptionRow::new(
-        "--set",
-        "KEY=VALUE",
-        "over the file and the environment: registry.heartbeat=50ms,\nclusters.c1.weight=2; may be repeated",
-        "",
-    ),
-    OptionRow::new("--origin", "", "where each setting comes from", ""),
+const SET: OptionRow = OptionRow::new(
+    "--set",
+    "KEY=VALUE",
+    "over the file and the environment: registry.heartbeat=50ms,\nclusters.c1.weight=2; may be repeated",
+    "",
+);
+
+pub(crate) const ROWS: &[OptionRow] =
+    &[SET, OptionRow::new("--origin", "", "where each setting comes from", "")];
+
+pub(crate) const CHECK_ROWS: &[OptionRow] = &[
+    SET,
     OptionRow::new(
         "--connect",
         "",
-        "check also dials every server, and leaves again: version, credentials,\nmax_payload, TLS and until when the certificates are good",
+        "also dials every server, and leaves again: version, credentials,\nmax_payload, TLS and until when the \
+         certificates are good",
         "",
     ),
 ];
 
 /// Reads what stands after `croupier config`.
-pub(crate) fn parse(parser: &mut Parser) -> Result<Command, UsageError> {
+pub(crate) fn parse(parser: &mut Parser, topic: Topic) -> Result<Command, UsageError> {
     let word = match parser.next()? {
         Some(Arg::Value(word)) => word,
-        Some(option) => return answer_or_refuse(&option, "config"),
+        Some(option) => return answer_or_refuse(&option, topic, "config"),
         None => return Err(unknown_word("command after config", "".as_ref(), COMMANDS)),
     };
     let is_show = word == "show";
@@ -92,10 +91,16 @@ pub(crate) fn parse(parser: &mut Parser) -> Result<Command, UsageError> {
         match argument {
             Arg::Value(path) if is_show && sources.file.is_none() => sources.file = Some(path.into()),
             Arg::Value(word) => return Err(unknown_word("word", &word, "one file at most")),
-            option => match option_name(&option)? {
+            option => match option_name(&option, topic)? {
                 "--set" if is_show => sources.assignments.push(parser.value()?.string()?),
                 "--origin" if is_show => origins = true,
-                _ => return answer_or_refuse(&option, if is_show { "config show" } else { "config schema" }),
+                _ => {
+                    return answer_or_refuse(
+                        &option,
+                        topic,
+                        if is_show { "config show" } else { "config schema" },
+                    );
+                }
             },
         }
     }
@@ -107,17 +112,17 @@ pub(crate) fn parse(parser: &mut Parser) -> Result<Command, UsageError> {
 }
 
 /// Reads what stands after `croupier check`.
-pub(crate) fn parse_check(parser: &mut Parser) -> Result<Command, UsageError> {
+pub(crate) fn parse_check(parser: &mut Parser, topic: Topic) -> Result<Command, UsageError> {
     let mut sources = GivenSources::default();
     let mut connects = false;
     while let Some(argument) = parser.next()? {
         match argument {
             Arg::Value(path) if sources.file.is_none() => sources.file = Some(path.into()),
             Arg::Value(word) => return Err(unknown_word("word", &word, "one file")),
-            option => match option_name(&option)? {
+            option => match option_name(&option, topic)? {
                 "--set" => sources.assignments.push(parser.value()?.string()?),
                 "--connect" => connects = true,
-                _ => return answer_or_refuse(&option, "check"),
+                _ => return answer_or_refuse(&option, topic, "check"),
             },
         }
     }
@@ -127,9 +132,9 @@ pub(crate) fn parse_check(parser: &mut Parser) -> Result<Command, UsageError> {
     Ok(Command::Config(ConfigCommand::Check { sources, connects }))
 }
 
-fn answer_or_refuse(option: &Arg<'_>, scenario: &'static str) -> Result<Command, UsageError> {
-    match option_name(option)? {
-        "--help" => Ok(Command::Help),
+fn answer_or_refuse(option: &Arg<'_>, topic: Topic, scenario: &'static str) -> Result<Command, UsageError> {
+    match option_name(option, topic)? {
+        "--help" => Ok(Command::Help(topic)),
         "--version" => Ok(Command::Version),
         option => Err(UsageError::OtherScenario { option, scenario }),
     }
@@ -248,7 +253,7 @@ mod tests {
         ] {
             assert_eq!(parse_line(line).expect(line), Command::Config(expected));
         }
-        assert_eq!(parse_line("config show --help").expect("known"), Command::Help);
+        assert_eq!(parse_line("config show --help").expect("known"), Command::Help(Topic::Config));
         for (line, part) in [
             ("config", "known: show, schema"),
             ("config shwo", "known: show, schema"),

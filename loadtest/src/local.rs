@@ -1,4 +1,4 @@
-//! `croupier local up`: local gnatsd clusters to try things with, until Ctrl-C.
+//! `croupier local up`: local NATS clusters to try things with, until Ctrl-C.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;

@@ -61,7 +61,7 @@ mod worker;
 use std::fmt::Display;
 use std::process::ExitCode;
 
-use cli::{Command, WorkerOf};
+use cli::{Command, Topic, WorkerOf};
 use console::Console;
 use runs::Runs;
 use scenario::RunError;
@@ -75,7 +75,7 @@ const MISSED: u8 = 99;
 
 fn main() -> ExitCode {
     match cli::parse(std::env::args_os().skip(1)) {
-        Ok(Command::Help) => Console::Stdout.write(cli::help()),
+        Ok(Command::Help(topic)) => Console::Stdout.write(topic.text()),
         Ok(Command::Version) => Console::Stdout.line(concat!("croupier ", env!("CARGO_PKG_VERSION"))),
         Ok(Command::Run(options)) => return Runs::default().make(&options),
         Ok(Command::RunRegistry(mut options)) => return run::run(&mut options, registry::run),
@@ -95,7 +95,11 @@ fn main() -> ExitCode {
         Ok(Command::Worker(WorkerOf::Load)) => processes::work(),
         Ok(Command::Worker(WorkerOf::Registry)) => registry::work(),
         Ok(Command::Worker(WorkerOf::Calls)) => calls::work(),
-        Err(error) => return fail(USAGE, format_args!("{error}\nsee croupier --help")),
+        Err(error) => {
+            let command = Topic::of_line(std::env::args_os().skip(1)).command();
+            let page = format!("croupier {command}");
+            return fail(USAGE, format_args!("{error}\nsee {} --help", page.trim_end()));
+        }
     }
     ExitCode::SUCCESS
 }

@@ -20,7 +20,7 @@ use crate::traffic::mix;
 /// The bytes before the filler, and so the smallest payload.
 pub(crate) const HEAD_BYTES: usize = 48;
 
-/// The largest payload: what a gnatsd accepts unless configured otherwise.
+/// The largest payload: what a nats-server accepts unless configured otherwise.
 pub(crate) const PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
 
 /// What a payload says about its message.

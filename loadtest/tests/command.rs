@@ -19,8 +19,19 @@ fn help_and_version_go_to_standard_output() {
     let help = croupier(&["--help"]);
     assert_eq!(help.status.code(), Some(0));
     let text = String::from_utf8(help.stdout).expect("the help is text");
-    assert!(text.contains("--rate") && text.contains("exit codes"), "{text}");
-    assert!(text.contains("--registry-nodes") && text.contains("--workers"), "{text}");
+    assert!(text.contains("usage: croupier") && text.contains("exit codes"), "{text}");
+    for (arguments, option) in [
+        (&["run", "--help"][..], "--rate"),
+        (&["run", "registry", "--help"], "--registry-nodes"),
+        (&["run", "calls", "--help"], "--workers"),
+        (&["local", "--help"], "--nodes"),
+        (&["check", "--help"], "--connect"),
+    ] {
+        let help = croupier(arguments);
+        assert_eq!(help.status.code(), Some(0), "{help:?}");
+        let of_command = String::from_utf8(help.stdout).expect("the help is text");
+        assert!(of_command.contains(option) && !text.contains(option), "{of_command}");
+    }
 
     let version = croupier(&["--version"]);
     assert_eq!(version.status.code(), Some(0));
@@ -32,6 +43,8 @@ fn a_wrong_command_line_is_exit_code_2_with_the_nearest_right_option() {
     check_usage(&["run", "--rtae", "5k"], "did you mean --rate?");
     check_usage(&["run", "pubsub", "--duraton", "5s"], "did you mean --duration?");
     check_usage(&["run", "--size", "47"], "48");
+    check_usage(&["run", "calls", "--rtae", "5k"], "see croupier run calls --help");
+    check_usage(&["local", "up", "--nods", "2"], "see croupier local --help");
     check_usage(&["run", "--rate"], "--rate");
     check_usage(&["run", "--duration", "10"], "unit");
     check_usage(&["walk"], "known: run, show, compare, local, check, config, top, doctor");

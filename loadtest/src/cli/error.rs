@@ -12,7 +12,7 @@ pub(crate) enum UsageError {
     UnknownOption { given: String, nearest: &'static str },
     #[error("unknown {what} {given:?}; known: {known}")]
     UnknownWord { what: &'static str, given: String, known: &'static str },
-    #[error("{option} is no option of {scenario}; see --help for those that are")]
+    #[error("{option} is no option of {scenario}")]
     OtherScenario { option: &'static str, scenario: &'static str },
     #[error("{option} belongs after a command, as in `croupier run {option} ..`")]
     OptionBeforeCommand { option: &'static str },

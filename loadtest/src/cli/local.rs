@@ -5,6 +5,7 @@ use lexopt::{Arg, Parser, ValueExt};
 use super::Command;
 use super::error::{UsageError, unknown_word};
 use super::nearest::option_name;
+use super::topic::Topic;
 use crate::local::LocalOptions;
 use crate::quantity::parse_count;
 
@@ -13,12 +14,12 @@ const CLUSTERS_MAX: u64 = 32;
 const NODES_MAX: u64 = croupier::testing::NODES_MAX as u64;
 
 /// Reads what stands after `croupier local`.
-pub(super) fn parse(parser: &mut Parser) -> Result<Command, UsageError> {
+pub(super) fn parse(parser: &mut Parser, topic: Topic) -> Result<Command, UsageError> {
     match parser.next()? {
         Some(Arg::Value(word)) if word == "up" => {}
         Some(Arg::Value(word)) => return Err(unknown_word("local command", &word, "up")),
-        Some(argument) => match option_name(&argument)? {
-            "--help" => return Ok(Command::Help),
+        Some(argument) => match option_name(&argument, topic)? {
+            "--help" => return Ok(Command::Help(topic)),
             option => return Err(UsageError::OtherScenario { option, scenario: "local" }),
         },
         None => return Err(unknown_word("local command", "".as_ref(), "up")),
@@ -28,8 +29,8 @@ pub(super) fn parse(parser: &mut Parser) -> Result<Command, UsageError> {
         if let Arg::Value(word) = argument {
             return Err(unknown_word("argument", &word, "--clusters, --nodes"));
         }
-        let (option, most) = match option_name(&argument)? {
-            "--help" => return Ok(Command::Help),
+        let (option, most) = match option_name(&argument, topic)? {
+            "--help" => return Ok(Command::Help(topic)),
             option @ "--clusters" => (option, CLUSTERS_MAX),
             option @ "--nodes" => (option, NODES_MAX),
             option => return Err(UsageError::OtherScenario { option, scenario: "local up" }),

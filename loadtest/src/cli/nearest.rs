@@ -3,14 +3,14 @@
 use lexopt::Arg;
 
 use super::error::UsageError;
-use super::help;
+use super::topic::Topic;
 
-/// The name of an option as the tables of [`help`](mod@super::help) have it.
+/// The name of an option as the tables of [`topic`](mod@super::topic) have it, whichever command knows it.
 ///
 /// # Errors
 ///
-/// [`UsageError::UnknownOption`] with the nearest one.
-pub(crate) fn option_name(argument: &Arg<'_>) -> Result<&'static str, UsageError> {
+/// [`UsageError::UnknownOption`] with the nearest one of those that belong to `topic`.
+pub(crate) fn option_name(argument: &Arg<'_>, topic: Topic) -> Result<&'static str, UsageError> {
     let given = match argument {
         Arg::Short('h') => return Ok("--help"),
         Arg::Short('V') => return Ok("--version"),
@@ -18,13 +18,8 @@ pub(crate) fn option_name(argument: &Arg<'_>) -> Result<&'static str, UsageError
         Arg::Long(name) => format!("--{name}"),
         Arg::Value(value) => value.to_string_lossy().into_owned(),
     };
-    help::names()
-        .find(|option| *option == given)
-        .ok_or_else(|| UsageError::UnknownOption { nearest: nearest_option(&given), given })
-}
-
-fn nearest_option(given: &str) -> &'static str {
-    nearest(given, help::names())
+    let known = Topic::Overview.option_names().into_iter().find(|option| *option == given);
+    known.ok_or_else(|| UsageError::UnknownOption { nearest: nearest(&given, topic.option_names()), given })
 }
 
 /// The word that takes the fewest changes to get to, the first of those that are equally near; nothing when

@@ -6,6 +6,7 @@ use lexopt::{Arg, Parser, ValueExt};
 
 use super::error::{UsageError, unknown_word};
 use super::nearest::option_name;
+use super::topic::Topic;
 use super::{Command, help::OptionRow};
 use crate::options::{CallsOptions, Options, OutputOptions, RegistryOptions, RunOptions, row_of};
 use crate::roles::Pattern;
@@ -18,7 +19,7 @@ const PATTERNS: [Pattern; 3] = [Pattern::Pubsub, Pattern::Fanout, Pattern::Reqre
 type Given = (OptionRow, OsString);
 
 /// Reads what stands after `croupier run`.
-pub(super) fn parse(parser: &mut Parser) -> Result<Command, UsageError> {
+pub(super) fn parse(parser: &mut Parser, topic: Topic) -> Result<Command, UsageError> {
     let mut scenario = None;
     let mut given: Vec<Given> = Vec::new();
     while let Some(argument) = parser.next()? {
@@ -29,8 +30,8 @@ pub(super) fn parse(parser: &mut Parser) -> Result<Command, UsageError> {
             scenario = Some(found.ok_or_else(|| unknown_word("scenario", &word, SCENARIOS))?);
             continue;
         }
-        match option_name(&argument)? {
-            "--help" => return Ok(Command::Help),
+        match option_name(&argument, topic)? {
+            "--help" => return Ok(Command::Help(topic)),
             "--version" => return Ok(Command::Version),
             option => {
                 let row = row_of(option).ok_or(UsageError::OtherScenario { option, scenario: "run" })?;

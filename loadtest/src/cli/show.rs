@@ -5,17 +5,18 @@ use lexopt::{Arg, Parser};
 use super::Command;
 use super::error::{UsageError, unknown_word};
 use super::nearest::option_name;
+use super::topic::Topic;
 use crate::show::ShowOptions;
 
 /// Reads what stands after `croupier show`.
-pub(super) fn parse(parser: &mut Parser) -> Result<Command, UsageError> {
+pub(super) fn parse(parser: &mut Parser, topic: Topic) -> Result<Command, UsageError> {
     let mut options = None;
     while let Some(argument) = parser.next()? {
         match argument {
             Arg::Value(path) if options.is_none() => options = Some(ShowOptions::Run(path.into())),
             Arg::Value(word) => return Err(unknown_word("argument", &word, "one run")),
-            argument => match option_name(&argument)? {
-                "--help" => return Ok(Command::Help),
+            argument => match option_name(&argument, topic)? {
+                "--help" => return Ok(Command::Help(topic)),
                 "--schema" if options.is_none() => options = Some(ShowOptions::Schema),
                 option => return Err(UsageError::OtherScenario { option, scenario: "show" }),
             },

@@ -7,6 +7,7 @@ use lexopt::{Arg, Parser, ValueExt};
 use super::Command;
 use super::error::UsageError;
 use super::nearest::option_name;
+use super::topic::Topic;
 use crate::quantity::parse_duration;
 use crate::top::TopOptions;
 
@@ -14,7 +15,7 @@ use crate::top::TopOptions;
 const INTERVALS: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
 
 /// Reads what stands after `croupier top`.
-pub(super) fn parse(parser: &mut Parser) -> Result<Command, UsageError> {
+pub(super) fn parse(parser: &mut Parser, topic: Topic) -> Result<Command, UsageError> {
     let mut options = TopOptions::default();
     let mut has_address = false;
     while let Some(argument) = parser.next()? {
@@ -27,8 +28,8 @@ pub(super) fn parse(parser: &mut Parser) -> Result<Command, UsageError> {
             has_address = true;
             continue;
         }
-        match option_name(&argument)? {
-            "--help" => return Ok(Command::Help),
+        match option_name(&argument, topic)? {
+            "--help" => return Ok(Command::Help(topic)),
             "--once" => options.once = true,
             option @ "--interval" => {
                 let given = parser.value()?.string()?;

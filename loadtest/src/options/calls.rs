@@ -44,12 +44,12 @@ process is killed in the middle; every call is checked against what was executed
         OptionRow::new("--size", "BYTES", "payload, or a range", "128"),
         OptionRow::new("--churn", "TIME", "between two comings or goings in each process; 0s: none", "1s"),
         OptionRow::new("--timeout", "TIME", "of each call", "1s"),
-        OptionRow::new("--clusters", "COUNT", "local gnatsd clusters, one server each", "1"),
+        OptionRow::new("--clusters", "COUNT", "local NATS clusters, one server each", "1"),
         OptionRow::new("--seed", "NUMBER", "keys and sizes follow from it", "42"),
         OptionRow::new(
             "--fault",
-            "..",
-            "as above, to w1, w2, ..; from the start of the measured phase",
+            "'TIME kill PROCESS', 'TIME freeze PROCESS TIME', none",
+            "to w1, w2, ..; so long after the start of the measured phase; may be\nrepeated",
             "in its middle, kill wP",
         ),
     ];

@@ -82,7 +82,7 @@ const REQUEST_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Dur
 impl RunOptions {
     /// What `--help` says above the options.
     pub(crate) const ABOUT: &'static str = "\
-pubsub, the default: starts three local gnatsd clusters, publishes to many topics at a fixed
+pubsub, the default: starts three local NATS clusters, publishes to many topics at a fixed
 rate from two shards, checks every message and prints a verdict.";
 
     pub(crate) const ROWS: &'static [OptionRow] = &[
@@ -120,7 +120,7 @@ rate from two shards, checks every message and prints a verdict.";
             "of the topics: uniform, or few of them often: zipf:1.1",
             "uniform",
         ),
-        OptionRow::new("--clusters", "COUNT", "local gnatsd clusters", "3"),
+        OptionRow::new("--clusters", "COUNT", "local NATS clusters", "3"),
         OptionRow::new("--nodes", "COUNT", "servers of each cluster, joined by routes", "1"),
         OptionRow::new(
             "--config",
@@ -147,8 +147,7 @@ rate from two shards, checks every message and prints a verdict.";
 
     /// What `--help` says above the options of a fan-out.
     pub(crate) const FANOUT_ABOUT: &'static str = "\
-fanout: few topics with many subscribers each, and every copy is checked. It knows the options of
-pubsub; these differ:";
+fanout: few topics with many subscribers each, and every copy is checked.";
 
     pub(crate) const FANOUT_ROWS: &'static [OptionRow] = &[
         OptionRow::new("--rate", "RATE", "messages a second, each to all subscribers of its topic", "1k"),
@@ -158,8 +157,7 @@ pubsub; these differ:";
 
     /// What `--help` says above the options of requests.
     pub(crate) const REQREP_ABOUT: &'static str = "\
-reqrep: requests on many topics, each answered by the shard that serves the topic. It knows the
-options of pubsub; these differ:";
+reqrep: requests on many topics, each answered by the shard that serves the topic.";
 
     pub(crate) const REQREP_ROWS: &'static [OptionRow] = &[
         OptionRow::new("--rate", "RATE", "requests a second, whether those before are answered or not", "5k"),
