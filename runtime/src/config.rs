@@ -7,6 +7,7 @@ mod changes;
 mod cpus;
 mod error;
 mod file_check;
+mod form;
 mod layers;
 #[cfg(test)]
 mod layers_tests;
@@ -105,7 +106,7 @@ pub struct Config {
     pub shards: ShardsConfig,
     /// `[ring]`: how topics are spread over the clusters.
     pub ring: RingConfig,
-    /// `[[clusters]]`: the gnatsd clusters, 1 to [`CLUSTERS_MAX`]. The ring goes by their names and
+    /// `[[clusters]]`: the NATS clusters, 1 to [`CLUSTERS_MAX`]. The ring goes by their names and
     /// weights; only [`RingMode::Roulette`] goes by their order.
     pub clusters: Vec<ClusterConfig>,
     /// `[connection]`: how links to the clusters are opened and watched.
@@ -126,8 +127,8 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] when the file cannot be read, is not TOML, holds an unknown key or a value of
-    /// the wrong kind (the first of these alone), or does not pass [`Config::validate`] (all at once).
+    /// [`ConfigError`] when the file cannot be read or is not TOML; or, with all of them at once, when it holds
+    /// unknown keys, values of the wrong kind, or what [`Config::validate`] does not let pass.
     pub fn from_path(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
         parse::from_path(path.as_ref())
     }

@@ -48,8 +48,8 @@ pub enum ConfigError {
         /// The longest secret, in bytes.
         bytes_max: usize,
     },
-    /// The text is not TOML, or a key is unknown, or a value is of the wrong kind. Reading ends at the
-    /// first of these.
+    /// The text is not TOML, or of a version that is not known, or an override is none. Reading ends at the first of
+    /// these.
     #[error("{}", display_all(origin, std::slice::from_ref(&**problem)))]
     Form {
         /// The file, or `<string>`.
@@ -57,7 +57,8 @@ pub enum ConfigError {
         /// What is wrong.
         problem: Box<Problem>,
     },
-    /// Values that are well formed but cannot work, all of them.
+    /// Keys that are not known, values of the wrong kind, and values that cannot work, all of them. More than 64 keys
+    /// and kinds are told with the next reading.
     #[error("{}", display_all(origin, problems))]
     Invalid {
         /// The file, `<string>`, or `configuration` for one without a file.

@@ -12,9 +12,9 @@ use toml::{
 };
 
 use super::{
-    error::{ConfigError, Problem, Text, place_of},
+    error::{Problem, Text, place_of},
     origin::{Origin, Origins},
-    overrides::{self, Override, Step, To},
+    overrides::{Override, Step, To},
 };
 
 /// The texts, end to end.
@@ -58,22 +58,25 @@ impl<'a> Layers<'a> {
         }
     }
 
-    /// Puts the overrides into the table of the file, each over those before it.
+    /// Puts the overrides into the table of the file, each over those before it. What cannot be put there comes back,
+    /// with where it stands among the spans.
     pub(super) fn merge(
         &self,
         table: &mut DeTable<'a>,
         overrides: &'a [Override],
         schema: &Schema,
-    ) -> Result<(), ConfigError> {
+    ) -> Vec<(Option<usize>, Problem)> {
+        let mut problems = Vec::new();
         let bases = self.texts[self.texts.len() - overrides.len()..].iter().map(|(base, _)| *base);
         for (one, base) in overrides.iter().zip(bases) {
-            let value = shifted(value_of(one, schema)?, base);
-            put(table, &one.steps, base, value).map_err(|(step, message, remedy)| {
+            let placed =
+                value_of(one, schema).and_then(|value| put(table, &one.steps, base, shifted(value, base)));
+            if let Err((span, message, remedy)) = placed {
                 let problem = Problem::new(key_of(&one.steps), message, remedy);
-                overrides::refused(&one.text, problem, step)
-            })?;
+                problems.push((Some(base + span.start), problem.within(&one.text, span)));
+            }
         }
-        Ok(())
+        problems
     }
 
     /// Where each value of the merged table comes from.
@@ -122,7 +125,7 @@ fn key_of(steps: &[Step]) -> String {
 }
 
 /// The value of an override: TOML where it looks like it, else text.
-fn value_of<'a>(one: &'a Override, schema: &Schema) -> Result<Spanned<DeValue<'a>>, ConfigError> {
+fn value_of<'a>(one: &'a Override, schema: &Schema) -> Result<Spanned<DeValue<'a>>, Misplaced> {
     let raw = &one.text.text[one.value.clone()];
     let trimmed = raw.trim();
     let start = one.value.start + (raw.len() - raw.trim_start().len());
@@ -136,8 +139,7 @@ fn value_of<'a>(one: &'a Override, schema: &Schema) -> Result<Spanned<DeValue<'a
                     "text that begins with a quote or a bracket is read as a value of the file would be";
                 let span =
                     error.span().map_or(one.value.clone(), |span| span.start + start..span.end + start);
-                let problem = Problem::new(key_of(&one.steps), message, remedy);
-                Err(overrides::refused(&one.text, problem, span))
+                Err((span, message, remedy.to_owned()))
             }
         },
         _ if wants_text(schema, &one.steps) => Ok(text()),
@@ -168,7 +170,7 @@ fn wants_text(schema: &Schema, steps: &[Step]) -> bool {
     is_text(schema) || choices.is_some_and(|choices| choices.iter().all(is_text))
 }
 
-/// What cannot be put where an override wants it: which part of the key, what, and what to do.
+/// What cannot be put where an override wants it: which part of its text, what, and what to do.
 type Misplaced = (Range<usize>, String, String);
 
 fn put<'a>(

@@ -46,6 +46,40 @@ impl Drop for Folder {
 }
 
 #[test]
+fn mistakes_of_every_source_are_told_together() {
+    let folder = Folder::new();
+    let file = folder.0.join("node.toml");
+    std::fs::write(&file, FILE.replace("weight = 2", "weight = 0\nwieght = 2")).unwrap();
+    let sources = Sources::new()
+        .file(&file)
+        .set("limits.request_timeout=7")
+        .set("node.name.first=x")
+        .set("shards.cpus=[1")
+        .set("registry.heartbeat=1ms")
+        .set("log.level=loud");
+    let error = sources.load().expect_err("seven mistakes");
+    let places: Vec<_> =
+        error.problems().iter().map(|problem| (problem.place, problem.from.clone())).collect();
+    let places: Vec<String> = places
+        .into_iter()
+        .map(|place| match place {
+            (Some(Place { line, column }), _) => format!("{line}:{column}"),
+            (None, from) => from.map(|from| from.to_string()).unwrap_or_default(),
+        })
+        .collect();
+    let expected = [
+        "10:10",
+        "11:1",
+        "--set limits.request_timeout",
+        "--set node.name.first",
+        "--set shards.cpus",
+        "--set registry.heartbeat",
+        "--set log.level",
+    ];
+    assert_eq!(places, expected, "{error}");
+}
+
+#[test]
 fn later_sources_win() {
     let folder = Folder::new();
     let variables = [

@@ -1,17 +1,14 @@
 //! From texts to a configuration that has been checked, or to errors with their place.
 
-use std::{ffi::OsString, fs::File, io::Read, ops::Range, path::Path};
+use std::{ffi::OsString, fs::File, io::Read, path::Path};
 
-use serde::Deserialize;
 use serde_json::Value;
-use toml::{
-    Spanned,
-    de::{DeTable, DeValue, Deserializer},
-};
+use toml::de::{DeTable, DeValue};
 
 use super::{
     AdminListen, Config, Loaded,
     error::{CODE_SOURCE, ConfigError, Place, Problem, STRING_SOURCE, Text, is_secret, without_quoted},
+    form,
     layers::{self, Layers},
     origin::Origin,
     overrides::{self, Override},
@@ -90,13 +87,14 @@ fn merged(
         Some(Origin::File { name, .. }) => name.as_str(),
         _ => CODE_SOURCE,
     };
-    let form = |problem| ConfigError::Form { origin: name.to_owned(), problem: Box::new(problem) };
+    let unreadable = |problem| ConfigError::Form { origin: name.to_owned(), problem: Box::new(problem) };
     let mut table = match file {
         Some(file) => {
-            let mut table =
-                DeTable::parse(&file.text).map_err(|error| form(from_toml(&layers, &error)))?.into_inner();
+            let mut table = DeTable::parse(&file.text)
+                .map_err(|error| unreadable(from_toml(&layers, &error)))?
+                .into_inner();
             if let Some(problem) = check_version(&file.text, &table) {
-                return Err(form(problem));
+                return Err(unreadable(problem));
             }
             table.remove("version");
             if let Some(folder) = folder {
@@ -106,38 +104,52 @@ fn merged(
         }
         None => DeTable::new(),
     };
-    layers.merge(&mut table, overrides, schema)?;
-    let places = table.clone();
-    let whole = 0..file.map_or(0, |file| file.text.len());
-    let deserializer = Deserializer::from(Spanned::new(whole, table));
-    let mut config = Config::deserialize(deserializer).map_err(|error| form(from_toml(&layers, &error)))?;
+    let misplaced = layers.merge(&mut table, overrides, schema);
+    let form = form::read(table, 0..file.map_or(0, |file| file.text.len()));
+    let places = &form.table;
+    // What comes from elsewhere than the file follows it, and spans are in that order.
+    let of_form =
+        form.errors.iter().map(|error| (error.span().map(|span| span.start), from_toml(&layers, error)));
+    let mut problems: Vec<(Option<usize>, Problem)> = misplaced.into_iter().chain(of_form).collect();
 
+    let config =
+        form.config.as_ref().map(|config| with_defaults_of_position(config.clone(), places, file.is_some()));
+    if let Some(config) = &config {
+        let of_values = validate::problems(config, validate::allowed_cpus().as_deref());
+        let of_values = of_values.into_iter().chain(secrets_in_urls(config));
+        problems.extend(of_values.filter(|problem| !form.is_from_a_gap(&problem.key)).map(|mut problem| {
+            let (_, span) = form::nearest(places, &problem.key);
+            problem.key = form.key_in_text(&problem.key);
+            match span {
+                Some(span) => (Some(span.start), layers.locate(problem, span)),
+                None => (None, problem),
+            }
+        }));
+    }
+    match config {
+        Some(config) if problems.is_empty() => Ok(Loaded { config, origins: layers.origins(places) }),
+        _ => {
+            // What stands nowhere comes last.
+            problems.sort_by_key(|(start, _)| start.unwrap_or(usize::MAX));
+            let problems = problems.into_iter().map(|(_, problem)| problem).collect();
+            Err(ConfigError::Invalid { origin: name.to_owned(), problems })
+        }
+    }
+}
+
+/// What holds where the texts are silent, and depends on what else they say.
+fn with_defaults_of_position(mut config: Config, places: &DeTable<'_>, has_file: bool) -> Config {
     // With several clusters a default by position would move topics when one is inserted.
     if let [only] = config.clusters.as_mut_slice()
         && only.name.is_empty()
-        && find(&places, "clusters[0].name").is_none()
+        && form::find(places, "clusters[0].name").is_none()
     {
         only.name = ONLY_CLUSTER_NAME.to_owned();
     }
-
-    if file.is_some() && find(&places, "node.admin_listen").is_none() {
+    if has_file && form::find(places, "node.admin_listen").is_none() {
         config.node.admin_listen = AdminListen::Usual;
     }
-
-    let mut problems = validate::problems(&config, validate::allowed_cpus().as_deref());
-    problems.extend(secrets_in_urls(&config));
-    if problems.is_empty() {
-        let origins = layers.origins(&places);
-        return Ok(Loaded { config, origins });
-    }
-    let located = problems.into_iter().map(|problem| match span_of(&places, &problem.key) {
-        Some(span) => (Some(span.start), layers.locate(problem, span)),
-        None => (None, problem),
-    });
-    let mut located: Vec<(Option<usize>, Problem)> = located.collect();
-    located.sort_by_key(|(start, _)| *start);
-    let problems = located.into_iter().map(|(_, problem)| problem).collect();
-    Err(ConfigError::Invalid { origin: name.to_owned(), problems })
+    config
 }
 
 /// What is wrong with the version, if anything.
@@ -183,28 +195,4 @@ fn remedy_for(message: &str) -> Option<String> {
     }
     let nearest = suggest::nearest(unknown, words)?;
     Some(format!("did you mean `{nearest}`?"))
-}
-
-/// Where a setting stands, or else the section that lacks it.
-fn span_of(table: &DeTable<'_>, key: &str) -> Option<Range<usize>> {
-    let mut key = key;
-    loop {
-        if let Some(span) = find(table, key) {
-            return Some(span);
-        }
-        (key, _) = key.rsplit_once(['.', '['])?;
-    }
-}
-
-/// The span of the value at `a.b[0].c`.
-fn find(table: &DeTable<'_>, key: &str) -> Option<Range<usize>> {
-    let mut segments = key.split(['.', '[']);
-    let mut value: &Spanned<DeValue<'_>> = table.get(segments.next()?)?;
-    for segment in segments {
-        value = match segment.strip_suffix(']') {
-            Some(index) => value.get_ref().as_array()?.get(index.parse::<usize>().ok()?)?,
-            None => value.get_ref().as_table()?.get(segment)?,
-        };
-    }
-    Some(value.span())
 }

@@ -51,6 +51,64 @@ fn every_wrong_configuration_is_answered_with_place_words_and_remedy() {
     assert!(count >= 40, "{count}");
 }
 
+#[test]
+fn all_mistakes_of_one_file_are_told_at_once_from_top_to_bottom() {
+    for (text, places) in [
+        (
+            "version = 1\n[node]\nname = 5\nnmae = \"n1\"\n[shards]\ncpus = \"1\"\npin = \"yes\"\ninbox = 0\n\
+             [[clusters]]\nname = \"c1\"\nservers = [\"a:1\", 4222, \"a:0\"]\nweight = 0\n\
+             [[clusters]]\nname = \"c1\"\nservers = \"b:1\"\n[limits]\nrequest_timeout = 7\n\
+             subscriber_queue = { messages = \"many\", bytes = \"1 parsec\", depth = 1 }\n\
+             [registry]\nbind = \"0.0.0.0:7946\"\nsecret_file = \"secret\"\nheartbeat = \"1ms\"\n[lgo]\nlevel = \"info\"\n",
+            &[
+                (3, 8),
+                (4, 1),
+                (7, 7),
+                (8, 9),
+                (11, 19),
+                (11, 25),
+                (12, 10),
+                (14, 8),
+                (15, 11),
+                (17, 19),
+                (18, 33),
+                (18, 49),
+                (18, 61),
+                (20, 8),
+                (21, 1),
+                (22, 13),
+                (23, 2),
+            ][..],
+        ),
+        // What is left out leaves a gap, which is no mistake of its own.
+        ("version = 1\n[[cluster]]\nservers = [\"a:1\"]\n", &[(2, 3)]),
+        ("version = 1\nclusters = [4, 5]\n", &[(2, 13), (2, 16)]),
+        ("version = 1\nclusters = 4\n[nod]\n", &[(2, 12), (3, 2)]),
+    ] {
+        let error = text.parse::<Config>().expect_err(text);
+        let place = |problem: &Problem| problem.place.map_or((0, 0), |place| (place.line, place.column));
+        let found: Vec<_> = error.problems().iter().map(place).collect();
+        assert_eq!(found, places, "{error}");
+        assert!(!text.contains("4222") || error.to_string().contains("clusters[0].servers[2]: "), "{error}");
+    }
+}
+
+#[test]
+fn what_is_no_toml_or_of_another_version_is_told_alone() {
+    for text in ["version = 1\n[node\nnmae = 5\n", "version = 2\n[nod]\n", "[nod]\n"] {
+        let error = text.parse::<Config>().expect_err(text);
+        assert!(matches!(error, ConfigError::Form { .. }), "{error}");
+        assert_eq!(error.problems().len(), 1, "{error}");
+    }
+}
+
+#[test]
+fn many_mistakes_have_an_end() {
+    let many: String = (0..1_000).map(|number| format!("x{number} = 1\n")).collect();
+    let error = format!("version = 1\n{many}").parse::<Config>().expect_err("a thousand mistakes");
+    assert_eq!(error.problems().len(), 64, "{error}");
+}
+
 const WRONG: &[Wrong] = &[
     wrong("", 1, 1, "is missing", "write `version = 1` before the first section"),
     wrong("version = 2\n", 1, 11, "is not known", "this program reads `version = 1` only"),

@@ -105,7 +105,7 @@ pub enum RingMode {
     Roulette,
 }
 
-/// `[[clusters]]`: one gnatsd cluster.
+/// `[[clusters]]`: one NATS cluster.
 #[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a section [[clusters]]")]
 #[schemars(extend("required" = ["servers"]))]

@@ -255,7 +255,7 @@ fn mistakes_of_form_name_place_and_remedy() {
         ("[log]\nfile = \"x\"", "<string>:3:1: ", "unknown field `file`"),
     ] {
         let shown = refusal(text);
-        assert!(shown.starts_with(place) && shown.contains(part), "{text}\n{shown}");
+        assert!(shown.contains(place) && shown.contains(part), "{text}\n{shown}");
         assert!(!shown.contains("canary"), "{shown}");
     }
 }
