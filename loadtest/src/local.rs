@@ -17,13 +17,16 @@ pub(crate) struct LocalOptions {
     pub(crate) clusters: usize,
     /// Servers of each cluster, joined by routes.
     pub(crate) nodes: usize,
+    /// Of the first server; the next ones follow. None: any that are free.
+    pub(crate) first_port: Option<u16>,
 }
 
 pub(crate) const WORDS: &[OptionRow] =
-    &[OptionRow::new("up", "", "prints their URLs and a node.toml that knows them; Ctrl-C ends them", "")];
+    &[OptionRow::new("up", "", "prints a node.toml that knows them, and nothing else; Ctrl-C ends them", "")];
 pub(crate) const ROWS: &[OptionRow] = &[
     OptionRow::new("--clusters", "COUNT", "clusters c1, c2, ..", "3"),
     OptionRow::new("--nodes", "COUNT", "servers of each, joined by routes", "1"),
+    OptionRow::new("--port", "PORT", "of the first server; each further one has the next", "free ones"),
 ];
 
 /// Between two looks at the signals and the servers.
@@ -31,7 +34,7 @@ const TICK: Duration = Duration::from_millis(100);
 
 impl Default for LocalOptions {
     fn default() -> Self {
-        Self { clusters: 3, nodes: 1 }
+        Self { clusters: 3, nodes: 1, first_port: None }
     }
 }
 
@@ -46,17 +49,18 @@ pub(crate) fn run(options: &LocalOptions) -> ExitCode {
 
 fn up(options: &LocalOptions, interrupt: &Interrupt) -> Result<ExitCode, LocalClusterError> {
     let console = Console::Stdout;
-    let mut servers = LocalCluster::with_nodes(options.clusters, options.nodes)?;
+    let mut servers = match options.first_port {
+        Some(first) => LocalCluster::with_ports(options.clusters, options.nodes, first)?,
+        None => LocalCluster::with_nodes(options.clusters, options.nodes)?,
+    };
     let urls: Vec<Vec<String>> = (0..options.clusters).map(|cluster| servers.servers(cluster)).collect();
+    // All of it is TOML, so that it can be written to a file as it comes.
     console.line(format_args!(
-        "{} x nats-server {}",
+        "# {} x nats-server {}; Ctrl-C ends them.",
         options.clusters * options.nodes,
         servers.server_version()
     ));
-    for (cluster, urls) in urls.iter().enumerate() {
-        console.line(format_args!("c{}  {}", cluster + 1, urls.join("  ")));
-    }
-    console.line(format_args!("\n# node.toml\n{}\n# Ctrl-C ends the servers.", node_toml(&urls)));
+    console.write(node_toml(&urls));
     while interrupt.signal().is_none() {
         std::thread::sleep(TICK);
         for cluster in 0..options.clusters {

@@ -446,10 +446,15 @@ fn local_up_offers_clusters_until_a_signal_and_leaves_nothing_behind() {
         .stdout(Stdio::piped())
         .spawn()
         .expect("the command starts");
-    let lines = BufReader::new(up.stdout.take().expect("its output is ours")).lines().map_while(Result::ok);
-    let told: Vec<String> = lines.take_while(|line| !line.contains("Ctrl-C")).collect();
-    let config = told.iter().skip_while(|line| !line.contains("node.toml")).cloned().collect::<Vec<_>>();
-    let config: croupier::config::Config = config.join("\n").parse().expect("a node's configuration");
+    // All that it says is a configuration, whose last line has the servers of c2.
+    let mut lines =
+        BufReader::new(up.stdout.take().expect("its output is ours")).lines().map_while(Result::ok);
+    let mut told = String::new();
+    while told.matches("\nservers = ").count() < 2 {
+        let line = lines.next().unwrap_or_else(|| panic!("{told} is not all"));
+        told.push_str(&format!("{line}\n"));
+    }
+    let config: croupier::config::Config = told.parse().expect("a node's configuration");
     assert_eq!(config.clusters.len(), 2);
     for cluster in &config.clusters {
         assert_eq!(cluster.servers.len(), 2);

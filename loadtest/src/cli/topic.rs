@@ -250,6 +250,7 @@ impl Topic {
                 examples: &[
                     ("croupier local up --clusters 1", "one server"),
                     ("croupier local up --nodes 2", "three clusters of two servers each"),
+                    ("croupier local up --port 4222 > node.toml", "ports 4222 to 4224, and a configuration"),
                 ],
             },
             Self::Check => Page {

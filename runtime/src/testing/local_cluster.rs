@@ -1,4 +1,4 @@
-//! Local gnatsd clusters: real servers on loopback that a test starts, breaks and leaves behind nothing of.
+//! Local NATS clusters: real servers on loopback that a test starts, breaks and leaves behind nothing of.
 
 use std::{
     io,
@@ -10,6 +10,7 @@ use std::{
 use super::{
     folder::Folder,
     nats_server::{NatsServerBinary, NatsServerError},
+    port::ReservedPort,
     readiness::{self, READY_WITHIN},
     server::Server,
 };
@@ -113,6 +114,26 @@ pub enum LocalClusterError {
         /// The last lines that it wrote.
         log_tail: String,
     },
+    /// A port that was asked for cannot be had: somebody listens on it, or only root may.
+    #[error("port {port} of 127.0.0.1, for server {node} of cluster {cluster}, cannot be had: {source}")]
+    Port {
+        /// The port.
+        port: u16,
+        /// The index of the cluster.
+        cluster: usize,
+        /// The index of the server in it.
+        node: usize,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// There are not so many ports.
+    #[error("{servers} servers cannot have the ports from {first} on: there are those from 1 to 65535")]
+    NoSuchPorts {
+        /// The first of them.
+        first: u16,
+        /// Servers of all clusters.
+        servers: usize,
+    },
     /// The system refused something: a process, a port, a folder, a signal.
     #[error("cannot {doing}: {source}")]
     System {
@@ -144,6 +165,23 @@ impl LocalCluster {
         Self::of_binary(&NatsServerBinary::find()?, clusters, nodes_each)
     }
 
+    /// As [`LocalCluster::with_nodes`], on these ports instead of free ones: the first server of the first cluster
+    /// has `first_port`, each further one the next, cluster by cluster. Routes take free ports.
+    ///
+    /// # Errors
+    ///
+    /// Any of [`LocalClusterError`]; [`LocalClusterError::Port`] names a port that is taken, before any server has
+    /// started.
+    pub fn with_ports(
+        clusters: usize,
+        nodes_each: usize,
+        first_port: u16,
+    ) -> Result<Self, LocalClusterError> {
+        check_size(clusters, nodes_each)?;
+        let binary = NatsServerBinary::find()?;
+        Self::start_all(&binary, ports_from(clusters, nodes_each, first_port)?, None, None)
+    }
+
     /// As [`LocalCluster::with_nodes`], for who stands between the servers, or before them: each dials the others where
     /// `way` says, and none tells its clients of the others (`--no_advertise`), so that these stay on the way that they
     /// were given. `way` is asked once for each route, before any server has started. With more than two servers each
@@ -168,7 +206,8 @@ impl LocalCluster {
         mut way: impl FnMut(Route) -> io::Result<SocketAddr>,
     ) -> Result<Self, LocalClusterError> {
         check_size(clusters, nodes_each)?;
-        Self::start_all(&NatsServerBinary::find()?, clusters, nodes_each, None, Some(&mut way))
+        let binary = NatsServerBinary::find()?;
+        Self::start_all(&binary, free_ports(clusters, nodes_each)?, None, Some(&mut way))
     }
 
     /// As [`LocalCluster::with_nodes`], but each server also reads this configuration, in nats-server's own
@@ -196,7 +235,7 @@ impl LocalCluster {
     ) -> Result<Self, LocalClusterError> {
         check_size(clusters, nodes_each)?;
         let binary = NatsServerBinary::find()?;
-        Self::start_all(&binary, clusters, nodes_each, Some(config.as_ref()), None)
+        Self::start_all(&binary, free_ports(clusters, nodes_each)?, Some(config.as_ref()), None)
     }
 
     /// Replaces a server's configuration, which counts from its next restart on, or from a reload:
@@ -215,20 +254,20 @@ impl LocalCluster {
     }
 
     fn of_binary(binary: &Path, clusters: usize, nodes_each: usize) -> Result<Self, LocalClusterError> {
-        Self::start_all(binary, clusters, nodes_each, None, None)
+        Self::start_all(binary, free_ports(clusters, nodes_each)?, None, None)
     }
 
+    /// Servers with these ports for their clients, by cluster.
     fn start_all(
         binary: &Path,
-        clusters: usize,
-        nodes_each: usize,
+        ports: Vec<Vec<ReservedPort>>,
         config: Option<&str>,
         mut way: Option<Way<'_>>,
     ) -> Result<Self, LocalClusterError> {
         let logs = Folder::new("croupier-gnatsd").map_err(system("make a folder for the logs"))?;
         let mut local = Self { clusters: Vec::new(), version: String::new(), logs };
-        for index in 0..clusters {
-            local.add_cluster(binary, index, nodes_each, &mut way)?;
+        for (index, ports) in ports.into_iter().enumerate() {
+            local.add_cluster(binary, index, ports, &mut way)?;
         }
         for (cluster, node) in local.indexes() {
             if let Some(config) = config {
@@ -242,7 +281,7 @@ impl LocalCluster {
         for (cluster, node) in local.indexes() {
             local.wait_for_answer(cluster, node, deadline)?;
         }
-        for cluster in 0..clusters {
+        for cluster in 0..local.clusters() {
             local.wait_for_routes(cluster, deadline)?;
         }
         Ok(local)
@@ -394,12 +433,13 @@ impl LocalCluster {
         &mut self,
         binary: &Path,
         cluster: usize,
-        nodes: usize,
+        ports: Vec<ReservedPort>,
         way: &mut Option<Way<'_>>,
     ) -> Result<(), LocalClusterError> {
         let name = cluster_name(cluster);
         let mut servers: Vec<Server> = Vec::new();
-        for from in 0..nodes {
+        let nodes = ports.len();
+        for (from, port) in ports.into_iter().enumerate() {
             // Each dials those before it: no pair dials each other at once and has to give one route up.
             let before = servers.iter().filter_map(Server::route_address).enumerate();
             let dials = before.map(|(to, address)| match way {
@@ -408,7 +448,7 @@ impl LocalCluster {
             });
             let dials = dials.collect::<io::Result<_>>().map_err(system("find the way of a route"))?;
             let dials = (nodes > 1).then_some(dials);
-            let server = Server::new(binary, &name, from, dials, way.is_none(), self.logs.path());
+            let server = Server::new(binary, &name, from, port, dials, way.is_none(), self.logs.path());
             servers.push(server.map_err(system("reserve a port"))?);
         }
         self.clusters.push(servers);
@@ -495,6 +535,29 @@ impl LocalCluster {
 fn check_size(clusters: usize, nodes_each: usize) -> Result<(), LocalClusterError> {
     let is_possible = (1..=CLUSTERS_MAX).contains(&clusters) && (1..=NODES_MAX).contains(&nodes_each);
     if is_possible { Ok(()) } else { Err(LocalClusterError::Size { clusters, nodes_each }) }
+}
+
+fn free_ports(clusters: usize, nodes_each: usize) -> Result<Vec<Vec<ReservedPort>>, LocalClusterError> {
+    let of_cluster = |_| (0..nodes_each).map(|_| ReservedPort::new()).collect::<io::Result<_>>();
+    (0..clusters).map(of_cluster).collect::<io::Result<_>>().map_err(system("reserve a port"))
+}
+
+/// One after the other. Before any other port is taken, which may be one of these.
+fn ports_from(
+    clusters: usize,
+    nodes_each: usize,
+    first: u16,
+) -> Result<Vec<Vec<ReservedPort>>, LocalClusterError> {
+    let servers = clusters * nodes_each;
+    if first == 0 || usize::from(first) + servers - 1 > usize::from(u16::MAX) {
+        return Err(LocalClusterError::NoSuchPorts { first, servers });
+    }
+    let mut next = first..=u16::MAX;
+    let mut port_of = |cluster, node| {
+        let port = next.next().ok_or(LocalClusterError::NoSuchPorts { first, servers })?;
+        ReservedPort::at(port).map_err(|source| LocalClusterError::Port { port, cluster, node, source })
+    };
+    (0..clusters).map(|cluster| (0..nodes_each).map(|node| port_of(cluster, node)).collect()).collect()
 }
 
 fn cluster_name(index: usize) -> String {

@@ -268,6 +268,25 @@ fn a_server_that_ends_is_reported_with_its_last_words() {
 }
 
 #[test]
+fn ports_that_are_asked_for_are_had_or_named() {
+    // Beyond the range from which the system gives ports to others, and not where anybody else begins.
+    let first = 20_000 + u16::try_from(std::process::id() % 5_000).unwrap() * 2;
+    let mut local = LocalCluster::with_ports(2, 1, first).unwrap();
+    for index in 0..2 {
+        let port = first + u16::try_from(index).unwrap();
+        assert_eq!(local.servers(index), [format!("nats://127.0.0.1:{port}")]);
+        assert!(local.pid(index, 0).unwrap().is_some());
+    }
+    let error = LocalCluster::with_ports(1, 1, first + 1).unwrap_err();
+    assert!(matches!(error, LocalClusterError::Port { cluster: 0, node: 0, .. }), "{error}");
+    assert!(error.to_string().contains(&format!("port {} of 127.0.0.1", first + 1)), "{error}");
+    for (clusters, first) in [(1, 0), (2, u16::MAX)] {
+        let error = LocalCluster::with_ports(clusters, 1, first).unwrap_err();
+        assert!(matches!(error, LocalClusterError::NoSuchPorts { .. }), "{error}");
+    }
+}
+
+#[test]
 fn sizes_have_their_limits() {
     for (clusters, nodes_each) in [(0, 1), (1, 0), (CLUSTERS_MAX + 1, 1), (1, NODES_MAX + 1)] {
         let error = LocalCluster::with_nodes(clusters, nodes_each).unwrap_err();

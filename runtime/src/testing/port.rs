@@ -20,10 +20,16 @@ pub(super) struct ReservedPort {
 }
 
 impl ReservedPort {
+    /// Any that is free.
     pub(super) fn new() -> io::Result<Self> {
+        Self::at(0)
+    }
+
+    /// This one, unless somebody listens on it.
+    pub(super) fn at(port: u16) -> io::Result<Self> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         socket.set_reuse_address(true)?;
-        socket.bind(&SocketAddr::from(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).into())?;
+        socket.bind(&SocketAddr::from(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)).into())?;
         let address = socket.local_addr()?.as_socket().ok_or_else(|| io::Error::other("not an IP socket"))?;
         Ok(Self { port: address.port(), _socket: socket })
     }
@@ -41,6 +47,15 @@ mod tests {
     };
 
     use super::*;
+
+    #[test]
+    fn a_port_on_which_somebody_listens_is_refused() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert_eq!(ReservedPort::at(port).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(listener);
+        assert_eq!(ReservedPort::at(port).unwrap().number(), port);
+    }
 
     #[test]
     fn reserved_ports_differ_and_can_be_listened_on_again_and_again() {
