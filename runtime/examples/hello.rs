@@ -7,7 +7,7 @@ fn main() -> Result<()> {
         let mut greetings = shard.subscribe("hello").await?;
         shard.publish("hello", format!("hi from shard {}", shard.id()))?;
         if let Some(msg) = greetings.next().await {
-            println!("{}: {:?}", msg.topic(), msg.payload());
+            println!("{}: {}", msg.topic(), String::from_utf8_lossy(msg.payload()));
         }
         Ok(())
     })

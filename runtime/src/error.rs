@@ -5,8 +5,8 @@ use std::{fmt, io, net::SocketAddr, time::Duration};
 use croupier_protocol::SubjectError;
 
 use crate::{
-    CallError, ClusterName, ReconnectError, RegistryError, ReloadError, config::ConfigError,
-    logging::LoggingError, probe::ProbeError, testing::LocalClusterError,
+    CallError, ClusterName, DisconnectReason, ReconnectError, RegistryError, ReloadError,
+    config::ConfigError, logging::LoggingError, probe::ProbeError, testing::LocalClusterError,
 };
 
 /// An error of the application, as its closure returns it.
@@ -119,17 +119,38 @@ impl fmt::Display for LinkEnd {
     }
 }
 
+/// A try to connect that came to nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FailedTry {
+    /// The server's address.
+    pub server: String,
+    /// Why.
+    pub reason: DisconnectReason,
+}
+
+impl fmt::Display for FailedTry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no connection to {}: {}", self.server, self.reason)
+    }
+}
+
 /// Why a subscribe failed. Nothing stays subscribed.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SubscribeError {
     /// The cluster did not confirm within `connection.subscribe_timeout`.
-    #[error("cluster {cluster} did not confirm the subscription within {waited:?}")]
+    #[error(
+        "cluster {cluster} did not confirm the subscription within {waited:?}{}",
+        .failed_try.as_ref().map(|failed| format!(": {failed}")).unwrap_or_default()
+    )]
     Unconfirmed {
         /// The topic's cluster; for a wildcard the first of all, none of which answered.
         cluster: ClusterName,
         /// How long was waited.
         waited: Duration,
+        /// The last try to connect, if the link is down and one has failed.
+        failed_try: Option<FailedTry>,
     },
     /// The topic is no subject, or has a wildcard where none may stand.
     #[error(transparent)]
@@ -381,7 +402,7 @@ pub enum Error {
         message: String,
     },
     /// Two configured clusters are one.
-    #[error("clusters {first} and {second} are the same gnatsd cluster: {evidence}")]
+    #[error("clusters {first} and {second} are the same NATS cluster: {evidence}")]
     SameCluster {
         /// The name seen first.
         first: ClusterName,

@@ -77,8 +77,8 @@ pub use self::{
     config::{Config, RegistryConfig},
     credentials::{Credentials, CredentialsError, CredentialsRequest},
     error::{
-        BoxError, Elapsed, Error, FlushError, InvalidTopic, LinkEnd, PublishError, RequestError, Result,
-        RoundTripError, SubmitError, SubscribeError,
+        BoxError, Elapsed, Error, FailedTry, FlushError, InvalidTopic, LinkEnd, PublishError, RequestError,
+        Result, RoundTripError, SubmitError, SubscribeError,
     },
     events::{DeniedAction, DisconnectReason, EVENTS_MAX, Event, Events, Fates},
     handle::{HandleCall, HandleReplies, HandleSubscription, NodeHandle},

@@ -283,12 +283,17 @@ fn a_subscribe_that_is_not_confirmed_leaves_nothing_subscribed() {
         config.connection.reconnect.max = Duration::from_millis(50);
     });
     servers.kill(0, 0).unwrap();
+    let address = servers.servers(0).remove(0);
     let rig = Rig::start(builder, 1);
     guarded(async {
-        rig.on(0, async |shard| {
+        rig.on(0, async move |shard| {
             let unconfirmed = |error: SubscribeError| {
-                let SubscribeError::Unconfirmed { cluster, waited } = &error else { panic!("{error}") };
+                let SubscribeError::Unconfirmed { cluster, waited, failed_try } = &error else {
+                    panic!("{error}")
+                };
                 assert_eq!((cluster.as_str(), *waited), ("c1", SUBSCRIBE_TIMEOUT));
+                assert_eq!(failed_try.as_ref().map(|failed| &failed.server), Some(&address));
+                assert!(error.to_string().contains(&address), "{error}");
                 assert!(error.is_retryable());
             };
             unconfirmed(shard.subscribe("left.plain").await.unwrap_err());

@@ -69,7 +69,7 @@ fn a_wildcard_without_any_cluster_fails_and_leaves_nothing() {
     guarded(async {
         rig.on(0, async |shard| {
             let error = shard.subscribe("none.*").await.unwrap_err();
-            let SubscribeError::Unconfirmed { cluster, waited } = &error else { panic!("{error}") };
+            let SubscribeError::Unconfirmed { cluster, waited, .. } = &error else { panic!("{error}") };
             assert_eq!((cluster.as_str(), *waited), ("c1", SUBSCRIBE_TIMEOUT));
             assert!(error.is_retryable());
         })

@@ -11,7 +11,7 @@ use super::{
     session::SessionEnd,
 };
 use crate::{
-    Event, Fates, LinkEnd,
+    Event, FailedTry, Fates, LinkEnd,
     config::ServerAddress,
     events::shown,
     stats::{add, store},
@@ -183,6 +183,8 @@ impl Link {
         if matches!(end, SessionEnd::Closing) {
             return;
         }
+        let failed = FailedTry { server: address.to_string(), reason: end.reason() };
+        self.failed_try.borrow_mut().replace(failed);
         self.emit(|| Event::ConnectFailed {
             cluster: self.cluster.clone(),
             shard: self.shard,

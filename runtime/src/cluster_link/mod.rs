@@ -59,7 +59,7 @@ pub use self::{
 use crate::{
     ClusterName, Event, Payload, PublishError, SubscribeError,
     config::{Config, LimitsConfig},
-    error::{InvalidTopic, LinkEnd},
+    error::{FailedTry, InvalidTopic, LinkEnd},
     latency::Recorder,
     local_notify::LocalNotify,
     message::Arrival,
@@ -105,6 +105,8 @@ pub(crate) struct Link {
     end: Cell<Option<LinkEnd>>,
     closing: Cell<bool>,
     pool: RefCell<Pool>,
+    /// The last of those tries to connect that have failed since there was a connection.
+    failed_try: RefCell<Option<FailedTry>>,
     /// Whose connection is the current one, or was the last.
     current_server: Cell<Option<pool::ServerId>>,
     /// A move to another connection is to be made, but not before this time.
@@ -146,6 +148,7 @@ impl Link {
             status: Cell::new(LinkStatus::Connecting),
             end: Cell::new(None),
             closing: Cell::new(false),
+            failed_try: RefCell::new(None),
             current_server: Cell::new(None),
             move_wanted: Cell::new(None),
             status_changed: LocalNotify::default(),
@@ -514,8 +517,15 @@ impl Link {
         let waited = self.config.connection.subscribe_timeout;
         match time::timeout(waited, self.barrier(false).passed()).await {
             Ok(_) => Ok(()),
-            Err(_) => Err(SubscribeError::Unconfirmed { cluster: self.cluster.clone(), waited }),
+            Err(_) => Err(self.unconfirmed(waited)),
         }
+    }
+
+    /// The answer to a subscribe that the server did not confirm in this time.
+    pub(crate) fn unconfirmed(&self, waited: Duration) -> SubscribeError {
+        let is_down = self.status.get() != LinkStatus::Connected;
+        let failed_try = self.failed_try.borrow().clone().filter(|_| is_down);
+        SubscribeError::Unconfirmed { cluster: self.cluster.clone(), waited, failed_try }
     }
 
     /// How long a PING takes to the server and back, the turns of this shard included; `None` if the
@@ -582,6 +592,9 @@ impl Link {
     }
 
     fn set_status(&self, status: LinkStatus) {
+        if status == LinkStatus::Connected {
+            self.failed_try.borrow_mut().take();
+        }
         if self.status.replace(status) != status {
             store(&self.counters.connected, u64::from(status == LinkStatus::Connected));
             self.status_changed.notify();

@@ -169,9 +169,9 @@ impl Shard {
             return Err(SubscribeError::PermissionDenied { cluster });
         }
         if unconfirmed.len() == attached.links.len()
-            && let Some(cluster) = unconfirmed.first()
+            && let Some(link) = attached.links.first()
         {
-            return Err(SubscribeError::Unconfirmed { cluster: cluster.clone(), waited: limit });
+            return Err(link.unconfirmed(limit));
         }
         Ok(unconfirmed)
     }
