@@ -165,7 +165,7 @@ pub(crate) mod tests {
         assert!(complaint("--rtae 5").contains("--rate"));
         for (line, nearest) in [
             ("local up --cluster 2", "--clusters"),
-            ("local up --rte 2", "--nodes"),
+            ("local up --prot 2", "--port"),
             ("check node.toml --conect", "--connect"),
             ("top --intervall 1s", "--interval"),
             ("compare a b --fail-on-regresion 5%", "--fail-on-regression"),

@@ -30,7 +30,8 @@ fn help_and_version_go_to_standard_output() {
         let help = croupier(arguments);
         assert_eq!(help.status.code(), Some(0), "{help:?}");
         let of_command = String::from_utf8(help.stdout).expect("the help is text");
-        assert!(of_command.contains(option) && !text.contains(option), "{of_command}");
+        let row = format!("\n  {option} ");
+        assert!(of_command.contains(&row) && !text.contains(&row), "{of_command}");
     }
 
     let version = croupier(&["--version"]);

@@ -283,7 +283,7 @@ fn a_subscribe_that_is_not_confirmed_leaves_nothing_subscribed() {
         config.connection.reconnect.max = Duration::from_millis(50);
     });
     servers.kill(0, 0).unwrap();
-    let address = servers.servers(0).remove(0);
+    let address = servers.servers(0).remove(0).replace("nats://", "");
     let rig = Rig::start(builder, 1);
     guarded(async {
         rig.on(0, async move |shard| {
