@@ -5,6 +5,8 @@
 //! measured phase has begun: it is beyond hope when in each of them messages left, but less than half of what fell due,
 //! and less than half was sent of all that had fallen due by then.
 
+use crate::clock::measured_s;
+
 /// Whoever sends tells it how far it is; once it has decided, it says no more.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Backlog {
@@ -27,9 +29,11 @@ enum Look {
 }
 
 /// A line for people, told at once.
-pub(crate) fn given_up(gave_up_nanos: u64) -> String {
-    let seconds = gave_up_nanos as f64 / 1e9;
-    format!("given up    after {seconds:.1} s of the run: the machine cannot keep the rate; collecting")
+pub(crate) fn given_up(gave_up_nanos: u64, measured_from_nanos: u64) -> String {
+    let seconds = measured_s(gave_up_nanos, measured_from_nanos);
+    format!(
+        "given up    after {seconds:.1} s of the measured phase: the machine cannot keep the rate; collecting"
+    )
 }
 
 /// Before this nothing is said of a run.

@@ -208,9 +208,16 @@ fn spawn(scenario: WorkerOf) -> io::Result<Child> {
     command.spawn()
 }
 
-/// The worker's side: the orders that come, until its parent has gone.
+/// The worker's side: the orders that come, until its parent has gone. A panic of any of its threads from then on fails
+/// the run: it is told to the parent, who has the terminal.
 pub(crate) fn orders<Order: DeserializeOwned>() -> impl Iterator<Item = io::Result<Order>> {
+    std::panic::set_hook(Box::new(|panic| say(&failure(&panic.to_string()))));
     io::stdin().lines().map(|line| serde_json::from_str(&line?).map_err(io::Error::from))
+}
+
+/// What all workers say who cannot go on, whatever else their news are.
+fn failure(reason: &str) -> serde_json::Value {
+    serde_json::json!({ "Failed": reason.replace('\n', " ") })
 }
 
 /// The worker's side: says something to its parent, from any thread, in one piece.
@@ -220,4 +227,39 @@ pub(crate) fn say(news: &impl Serialize) {
     let mut stdout = io::stdout().lock();
     // A parent that has gone takes this process with it.
     drop(stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Names the process that a test starts of itself.
+    const CHILD: &str = "CROUPIER_FLEET_CHILD";
+
+    #[test]
+    fn a_panic_of_a_worker_is_news_and_nothing_on_its_terminal() {
+        let mut command = Command::new(std::env::current_exe().expect("this test"));
+        command.args(["--exact", "fleet::tests::what_a_child_does", "--nocapture"]).env(CHILD, "1");
+        let output = command.stdin(Stdio::null()).output().expect("it starts");
+        let told = String::from_utf8_lossy(&output.stdout);
+        let line = told.lines().find(|line| line.contains("Failed")).unwrap_or_else(|| panic!("{told}"));
+        let shown = String::from_utf8_lossy(&output.stderr);
+        assert!(!shown.contains("the shard broke"), "{shown}");
+        let line = &line[line.find('{').expect("an object")..];
+        let news: serde_json::Value = serde_json::from_str(line).expect("a piece of news");
+        let failure = news["Failed"].as_str().expect("a reason");
+        assert!(failure.contains("panicked at") && failure.ends_with("the shard broke"), "{failure}");
+    }
+
+    #[test]
+    fn what_a_child_does() {
+        if std::env::var_os(CHILD).is_none() {
+            return;
+        }
+        let none = orders::<u32>().count();
+        assert_eq!(none, 0);
+        drop(std::thread::spawn(|| panic!("the shard broke")).join());
+        // As the harness would be left with it.
+        drop(std::panic::take_hook());
+    }
 }

@@ -1,6 +1,7 @@
 //! The live view: what a run does, on the whole terminal, while it goes on.
 
 mod draw;
+mod rescue;
 mod share;
 mod state;
 mod watch;
@@ -16,6 +17,7 @@ use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, Ke
 use signal_hook::consts::SIGINT;
 use signal_hook::low_level::raise;
 
+pub(crate) use self::rescue::give_back;
 pub(crate) use self::share::{Gathered, Reporter, Seen, Shares};
 use self::state::State;
 pub(crate) use self::state::{Row, Snapshot, Table, Words};
@@ -51,7 +53,11 @@ impl Screen {
         if !is_terminal || is_dumb {
             return None;
         }
-        let terminal = ratatui::try_init().ok()?;
+        rescue::taking();
+        let Ok(terminal) = ratatui::try_init() else {
+            rescue::given_back();
+            return None;
+        };
         let screen: &'static Self = Box::leak(Box::new(Self {
             state: Mutex::new(State::new(title)),
             is_closing: AtomicBool::new(false),
@@ -65,6 +71,7 @@ impl Screen {
             screen.is_closing.store(true, Ordering::Relaxed);
             let picture = screen.await_picture();
             hook(panic);
+            rescue::given_back();
             drop(picture);
         }));
         let drawer = thread::Builder::new().name(DRAWER.to_owned()).spawn(move || screen.run(terminal));
@@ -75,6 +82,7 @@ impl Screen {
             }
             Err(_) => {
                 ratatui::restore();
+                rescue::given_back();
                 None
             }
         }
@@ -139,7 +147,10 @@ impl Screen {
             }
         }
         self.is_closing.store(true, Ordering::Relaxed);
+        // Which shows the cursor again.
+        drop(terminal);
         ratatui::restore();
+        rescue::given_back();
     }
 
     /// Waits for keys until the next picture is due. One that ends the run is a signal like any other, so that

@@ -9,6 +9,7 @@ use croupier::{BoxError, Builder, ClusterName, Node, NodeHandle, Shard};
 
 use crate::backlog;
 use crate::beside::Beside;
+use crate::clock;
 use crate::console::Console;
 use crate::control::{Control, Totals};
 use crate::cpu::CpuTimes;
@@ -17,7 +18,7 @@ use crate::find_max;
 use crate::findings::Findings;
 use crate::fleet::FleetError;
 use crate::interrupt::{Interrupt, Interruption};
-use crate::live::Watch;
+use crate::live::{Watch, phase};
 use crate::options::RunOptions;
 use crate::plan::{OVERRUN_MAX, Plan};
 use crate::processes;
@@ -79,8 +80,6 @@ pub(crate) const LINGER: Duration = Duration::from_millis(100);
 
 /// For the node's drain: by then every message has arrived or counts as lost.
 const DRAIN_MAX: Duration = Duration::from_secs(2);
-
-const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 /// From the last confirmed subscription to the first message where servers are joined by routes, which tell
 /// each other of subscriptions without saying when they have.
@@ -281,7 +280,6 @@ struct Course<'a> {
 /// What the last progress line showed.
 #[derive(Default)]
 struct Shown {
-    lines: u32,
     at: Duration,
     totals: Totals,
 }
@@ -430,8 +428,10 @@ impl Course<'_> {
             beside.stop_sending();
         }
         self.relent();
-        self.interrupted = Some(Interruption { signal, at_nanos });
-        self.console.line(format_args!("interrupted after {:.1} s; collecting", at_nanos as f64 / 1e9));
+        let interruption = Interruption { signal, at_nanos };
+        self.interrupted = Some(interruption);
+        let told = interruption.told(self.assignment.schedule.measured_from_nanos());
+        self.console.line(told);
         Ok(())
     }
 
@@ -442,7 +442,7 @@ impl Course<'_> {
         if let Some(beside) = &self.beside {
             beside.stop_sending();
         }
-        self.console.line(backlog::given_up(gave_up_nanos));
+        self.console.line(backlog::given_up(gave_up_nanos, self.assignment.schedule.measured_from_nanos()));
     }
 
     /// Ends what faults still do to the servers.
@@ -479,8 +479,9 @@ impl Course<'_> {
         if self.control.start().is_none() || self.control.is_over() {
             return Duration::MAX;
         }
-        let next = PROGRESS_EVERY * (self.shown.lines + 1);
-        next.saturating_sub(Duration::from_nanos(self.control.now_nanos()))
+        let measured_from_nanos = self.assignment.schedule.measured_from_nanos();
+        let next = clock::next_second_nanos(clock::nanos(self.shown.at), measured_from_nanos);
+        Duration::from_nanos(next.saturating_sub(self.control.now_nanos()))
     }
 
     fn show_progress(&mut self) {
@@ -493,20 +494,16 @@ impl Course<'_> {
         let per_second = |now: u64, before: u64| grouped(((now - before) as f64 / seconds).round() as u64);
         let schedule = &self.assignment.schedule;
         // By where the second began.
-        let phase = match self.shown.at.as_nanos() as u64 {
-            nanos if nanos < schedule.measured_from_nanos() => "warm-up",
-            nanos if nanos < schedule.end_nanos() => "measured",
-            _ => "late",
-        };
+        let phase = phase(schedule, clock::nanos(self.shown.at));
         self.console.line(format_args!(
             "{:>5.0} s  {phase:<8}  sent {:>10}/s  delivered {:>10}/s  in flight {:>8}  busy {:>6}",
-            now.as_secs_f64(),
+            // Never "-0".
+            clock::measured_s(clock::nanos(now), schedule.measured_from_nanos()).round() + 0.0,
             per_second(totals.sent, self.shown.totals.sent),
             per_second(totals.delivered, self.shown.totals.delivered),
             grouped(totals.sent.saturating_sub(totals.delivered)),
             grouped(totals.busy),
         ));
-        let lines = u32::try_from(now.as_secs() / PROGRESS_EVERY.as_secs()).unwrap_or(u32::MAX - 1);
-        self.shown = Shown { lines, at: now, totals };
+        self.shown = Shown { at: now, totals };
     }
 }

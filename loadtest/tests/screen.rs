@@ -5,7 +5,7 @@ mod terminal;
 
 use std::process::{Child, Command};
 
-use terminal::{ENTER, Terminal};
+use terminal::{ENTER, LEAVE, SHOW, Terminal};
 
 const SMALL: [&str; 10] =
     ["run", "--rate", "500", "--topics", "20", "--clusters", "1", "--shards", "1", "--out"];
@@ -37,6 +37,28 @@ fn a_signal_from_elsewhere_gives_the_terminal_back_too() {
     let shown = terminal.read_until("interrupted by SIGTERM");
     assert!(terminal.after_the_screen(&shown).contains("verdict     INVALID"), "{shown:?}");
     assert_eq!(run.wait().expect("our child").code(), Some(143));
+    assert!(terminal.is_whole());
+}
+
+#[test]
+fn two_signals_at_once_give_the_terminal_back_too() {
+    let terminal = Terminal::new();
+    let mut run =
+        croupier(&terminal, &[&SMALL[..], &["none", "--warmup", "0s", "--duration", "10m"]].concat());
+    terminal.read_until("measured");
+    let pid = libc::pid_t::try_from(run.id()).expect("a process");
+    for signal in [libc::SIGINT, libc::SIGTERM] {
+        // SAFETY: a signal to our own child, which has not been waited for.
+        assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
+    }
+    let code = run.wait().expect("our child").code();
+    // Which of the two is handled first is the kernel's affair.
+    assert!([Some(130), Some(143)].contains(&code), "{code:?}");
+    let mut shown = terminal.read_until(SHOW);
+    if !shown.contains(LEAVE) {
+        shown += &terminal.read_until(LEAVE);
+    }
+    terminal.after_the_screen(&shown);
     assert!(terminal.is_whole());
 }
 
@@ -77,6 +99,19 @@ fn every_scenario_has_its_screen_and_a_normal_end_gives_the_terminal_back() {
         assert!(run.wait().expect("our child").code().is_some());
         assert!(terminal.is_whole(), "{arguments:?}");
     }
+}
+
+#[test]
+fn the_screen_of_a_registry_goes_on_while_a_node_stands_still() {
+    let terminal = Terminal::new();
+    let nodes =
+        ["run", "registry", "--registry-nodes", "2", "--processes", "2", "--rate", "50", "--entries", "10"];
+    let short = ["--warmup", "0s", "--duration", "500ms", "--out", "none", "--fault", "0s freeze n2 1500ms"];
+    let mut run = croupier(&terminal, &[&nodes[..], &short].concat());
+    terminal.read_until("no answer");
+    let shown = terminal.read_until("verdict     ");
+    assert!(terminal.after_the_screen(&(ENTER.to_owned() + &shown)).contains("latency us"), "{shown:?}");
+    assert!(run.wait().expect("our child").code().is_some());
 }
 
 #[test]

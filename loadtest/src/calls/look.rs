@@ -49,6 +49,7 @@ impl Look {
             phase: phase(schedule, elapsed_nanos),
             elapsed,
             whole: Duration::from_nanos(schedule.end_nanos()),
+            measured_from: Duration::from_nanos(schedule.measured_from_nanos()),
             rate_asked: self.rate_asked,
             sent: made,
             delivered: answered,

@@ -26,7 +26,7 @@ use self::report::{FaultReport, Findings};
 pub(crate) use self::worker::work;
 use crate::backlog;
 use crate::cli::WorkerOf;
-use crate::clock::{monotonic_nanos, nanos};
+use crate::clock::{measured_s, monotonic_nanos, nanos, next_second_nanos};
 use crate::console::Console;
 use crate::crew::Crew;
 use crate::fault::{Act, Fault};
@@ -63,8 +63,6 @@ const DRAIN_MAX: Duration = Duration::from_secs(2);
 
 /// Between two looks at what is awaited.
 const TICK: Duration = Duration::from_millis(10);
-
-const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs the scenario and weighs it. The workers and the servers have ended when it returns.
 pub(crate) fn run(
@@ -167,14 +165,14 @@ pub(crate) fn run(
     course.wait_while(end, |caller| caller.gave_up_nanos().is_none())?;
     let gave_up_nanos = caller.gave_up_nanos();
     if let Some(gave_up_nanos) = gave_up_nanos {
-        console.line(backlog::given_up(gave_up_nanos));
+        console.line(backlog::given_up(gave_up_nanos, schedule.measured_from_nanos()));
     }
     let interrupted = course
         .crew
         .interrupted()
         .map(|signal| Interruption { signal, at_nanos: monotonic_nanos().saturating_sub(start_nanos) });
-    if interrupted.is_some() {
-        console.line("interrupted; collecting");
+    if let Some(interruption) = interrupted {
+        console.line(interruption.told(schedule.measured_from_nanos()));
         caller.stop();
     }
     course.crew.collect();
@@ -283,7 +281,7 @@ struct Course<'a> {
     /// Of every life; their names are gone already, so that nothing is left behind.
     journals: Vec<File>,
     begun: Option<Instant>,
-    /// Seconds, calls made and calls answered as of the last progress line.
+    /// Time since the start, in nanoseconds, calls made and calls answered as of the last progress line.
     shown: (u64, u64, u64),
     look: Look,
 }
@@ -435,19 +433,22 @@ impl Course<'_> {
     fn show_progress(&mut self) {
         let Some(begun) = self.begun else { return };
         self.look.look(&self.caller, Instant::now().saturating_duration_since(begun));
-        let second = Instant::now().saturating_duration_since(begun).as_secs() / PROGRESS_EVERY.as_secs();
-        if second <= self.shown.0 {
+        let now = nanos(Instant::now().saturating_duration_since(begun));
+        let measured_from_nanos = self.caller.assignment().schedule.measured_from_nanos();
+        if now < next_second_nanos(self.shown.0, measured_from_nanos) {
             return;
         }
         let (made, ended, answered) = self.caller.progress();
         self.console.line(format_args!(
-            "{second:>5} s  calls {:>9}  answered {:>9}  under way {:>6}  failed {:>6}",
+            "{:>5.0} s  calls {:>9}  answered {:>9}  under way {:>6}  failed {:>6}",
+            // Never "-0".
+            measured_s(now, measured_from_nanos).round() + 0.0,
             grouped(made - self.shown.1),
             grouped(answered - self.shown.2),
             grouped(made - ended),
             grouped(ended - answered),
         ));
-        self.shown = (second, made, answered);
+        self.shown = (now, made, answered);
     }
 }
 

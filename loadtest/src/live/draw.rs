@@ -7,7 +7,7 @@ use ratatui::symbols::Marker;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Axis, Block, Chart, Dataset, GraphType, Paragraph};
 
-use super::state::{Moment, State, Table};
+use super::state::{Moment, Snapshot, State, Table};
 use crate::quantity::grouped;
 use crate::report::Percentiles;
 use crate::slo::micros;
@@ -87,7 +87,11 @@ fn draw_head(frame: &mut Frame<'_>, state: &State, area: Rect) {
         "faults" => ("faults", Color::Red),
         phase => (phase, Color::Green),
     };
-    let words = format!(" {:.0} s of {:.0} s ", now.elapsed.as_secs_f64().min(whole), whole);
+    let words = format!(
+        " {} of {} ",
+        measured_seconds(now.elapsed.as_secs_f64().min(whole), now),
+        measured_seconds(whole, now)
+    );
     let room = usize::from(area.width).saturating_sub(words.len() + phase.len() + 5);
     let filled = (share * room as f64).round() as usize;
     let line = Line::from(vec![
@@ -214,9 +218,15 @@ fn draw_chart(
     let x = Axis::default()
         .bounds([begin, end])
         .style(dim)
-        .labels([format!("{begin:.0} s"), format!("{end:.0} s")]);
+        .labels([measured_seconds(begin, &state.now), measured_seconds(end, &state.now)]);
     let y = Axis::default().bounds([0.0, most]).style(dim).labels(["0".to_owned(), told(most)]);
     frame.render_widget(Chart::new(datasets).x_axis(x).y_axis(y).block(block(title)), area);
+}
+
+/// Seconds since the start of the run as those since the measured phase began.
+fn measured_seconds(run_s: f64, now: &Snapshot) -> String {
+    // Never "-0".
+    format!("{:.0} s", (run_s - now.measured_from.as_secs_f64()).round() + 0.0)
 }
 
 fn line_of(points: &[(f64, f64)], colour: Color) -> Dataset<'_> {
@@ -254,7 +264,7 @@ mod tests {
 
     use ratatui::{Terminal, backend::TestBackend};
 
-    use super::super::state::{Row, Snapshot, Words};
+    use super::super::state::{Row, Words};
     use super::*;
 
     fn shown(state: &State, width: u16, height: u16) -> String {
@@ -272,6 +282,7 @@ mod tests {
                 phase: "measured",
                 elapsed: Duration::from_secs(second),
                 whole: Duration::from_secs(12),
+                measured_from: Duration::from_secs(2),
                 rate_asked: 20_000,
                 sent: 20_000 * second,
                 delivered: 19_990 * second,
@@ -297,7 +308,7 @@ mod tests {
         let text = shown(&state(), 120, 40);
         for part in [
             "measured",
-            "8 s of 12 s",
+            "6 s of 10 s",
             "19 990/s",
             "905 us",
             "clusters",

@@ -14,6 +14,8 @@ pub(crate) struct Snapshot {
     pub(crate) elapsed: Duration,
     /// How long the schedule takes, the warm-up included.
     pub(crate) whole: Duration,
+    /// How much of it is the warm-up: people are told the time since it was over.
+    pub(crate) measured_from: Duration,
     /// What the schedule asks for, a second.
     pub(crate) rate_asked: u64,
     pub(crate) sent: u64,

@@ -105,6 +105,7 @@ impl Watch {
             phase: phase(schedule, elapsed_nanos),
             elapsed: Duration::from_nanos(elapsed_nanos),
             whole: Duration::from_nanos(schedule.end_nanos()),
+            measured_from: Duration::from_nanos(schedule.measured_from_nanos()),
             rate_asked: self.rate_asked,
             sent: totals.sent,
             delivered: totals.delivered,

@@ -9,7 +9,7 @@ use self::protocol::{Home, News, Order, Setup};
 pub(crate) use self::worker::work;
 use crate::backlog;
 use crate::cli::WorkerOf;
-use crate::clock::monotonic_nanos;
+use crate::clock::{measured_s, monotonic_nanos, next_second_nanos};
 use crate::console::Console;
 use crate::control::Totals;
 use crate::cpu::CpuTimes;
@@ -32,8 +32,6 @@ const START_DELAY: Duration = Duration::from_millis(300);
 
 /// Between two looks at the counters of the processes.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-
-const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs the scenario over its processes and weighs it. They and the servers have ended when it returns.
 pub(crate) fn run(options: &RunOptions, console: Console, interrupt: &Interrupt) -> Result<Report, RunError> {
@@ -122,7 +120,7 @@ struct Course<'a> {
     interrupted: Option<Interruption>,
     /// Whether the others were told that one has given up.
     has_told_end: bool,
-    /// The second of the last progress line, and what it showed.
+    /// When the last progress line was shown, on the run's clock, and what it showed.
     shown: (u64, Totals),
     watch: Watch,
 }
@@ -194,11 +192,13 @@ impl Course<'_> {
     fn look(&mut self) -> Result<Seen, RunError> {
         if let Some(signal) = self.crew.interrupted() {
             let at_nanos = monotonic_nanos().saturating_sub(self.start_nanos);
-            self.interrupted = Some(Interruption { signal, at_nanos });
+            let interruption = Interruption { signal, at_nanos };
+            self.interrupted = Some(interruption);
             self.crew.collect();
             self.crew.ask_all(&self.all, &Order::Stop)?;
             self.relent();
-            self.console.line(format_args!("interrupted after {:.1} s; collecting", at_nanos as f64 / 1e9));
+            let told = interruption.told(self.assignment.schedule.measured_from_nanos());
+            self.console.line(told);
         }
         let mut seen = Seen { totals: Totals::default(), have_all_sent: true, awaits_link: false };
         let is_watching = self.watch.is_due();
@@ -222,7 +222,8 @@ impl Course<'_> {
         if let Some(gave_up_nanos) = gave_up.filter(|_| !self.has_told_end) {
             self.has_told_end = true;
             self.crew.ask_all(&self.all, &Order::Stop)?;
-            self.console.line(backlog::given_up(gave_up_nanos));
+            self.console
+                .line(backlog::given_up(gave_up_nanos, self.assignment.schedule.measured_from_nanos()));
         }
         if is_watching {
             let elapsed_nanos = monotonic_nanos().saturating_sub(self.start_nanos);
@@ -283,20 +284,25 @@ impl Course<'_> {
     }
 
     fn show_progress(&mut self, totals: Totals) {
-        let passed = Duration::from_nanos(monotonic_nanos().saturating_sub(self.start_nanos));
-        let second = passed.as_secs() / PROGRESS_EVERY.as_secs();
-        let (shown_second, shown) = self.shown;
-        if second <= shown_second {
+        let now = monotonic_nanos().saturating_sub(self.start_nanos);
+        let measured_from_nanos = self.assignment.schedule.measured_from_nanos();
+        let (shown_at, shown) = self.shown;
+        if now < next_second_nanos(shown_at, measured_from_nanos) {
             return;
         }
-        let seconds = second - shown_second;
+        let seconds = (now - shown_at) as f64 / 1e9;
+        let per_second = |now: u64, before: u64| grouped(((now - before) as f64 / seconds).round() as u64);
         self.console.line(format_args!(
-            "{second:>5} s  sent {:>10}/s  delivered {:>10}/s  in flight {:>8}  busy {:>6}",
-            grouped((totals.sent - shown.sent) / seconds),
-            grouped((totals.delivered - shown.delivered) / seconds),
+            "{:>5.0} s  {:<8}  sent {:>10}/s  delivered {:>10}/s  in flight {:>8}  busy {:>6}",
+            // Never "-0".
+            measured_s(now, measured_from_nanos).round() + 0.0,
+            // By where the second began.
+            live::phase(&self.assignment.schedule, shown_at),
+            per_second(totals.sent, shown.sent),
+            per_second(totals.delivered, shown.delivered),
             grouped(totals.sent.saturating_sub(totals.delivered)),
             grouped(totals.busy),
         ));
-        self.shown = (second, totals);
+        self.shown = (now, totals);
     }
 }

@@ -79,7 +79,7 @@ impl Cluster<'_> {
         let began = Instant::now();
         let mut reports = Vec::new();
         for fault in faults {
-            self.crew.wait_until(began + fault.at())?;
+            self.look_until(began + fault.at())?;
             if self.crew.interrupted().is_some() {
                 break;
             }
@@ -97,7 +97,7 @@ impl Cluster<'_> {
                 shown(&report.back_nanos)
             ));
             reports.push(report);
-            self.crew.wait_until(Instant::now() + QUIET)?;
+            self.look_until(Instant::now() + QUIET)?;
         }
         Ok(reports)
     }
@@ -127,9 +127,11 @@ impl Cluster<'_> {
             }
             NodeFault::OfProcess(Fault { node, act: Act::Freeze(length), .. }) => {
                 let process = self.process_of(node - 1);
+                self.held = Some(process);
                 let frozen = self.crew.fleet.signal(process, libc::SIGSTOP)?;
                 let detect = self.await_silence(&mut watched, frozen, *length)?;
                 let resumed = self.crew.fleet.signal(process, libc::SIGCONT)?;
+                self.held = None;
                 let back = self.await_return(&mut watched, resumed)?;
                 (Kind::Freeze, detect, back, *length >= SILENCE_SEEN_FOR_CERTAIN)
             }
@@ -166,7 +168,7 @@ impl Cluster<'_> {
     fn kill(&mut self, process: usize, watched: &mut Watched) -> Result<(Times, Times), RunError> {
         let killed = self.crew.fleet.kill(process)?;
         let detect = self.await_turns(watched, Awaited::Gone, killed, SEEN_MAX)?;
-        self.crew.wait_until(Instant::now() + RESTART_AFTER)?;
+        self.look_until(Instant::now() + RESTART_AFTER)?;
         self.count_strays(watched)?;
         let restarted = monotonic_nanos();
         self.crew.fleet.restart(process)?;
@@ -186,7 +188,7 @@ impl Cluster<'_> {
     ) -> Result<Times, RunError> {
         let until = Instant::now() + length;
         self.await_turns(watched, Awaited::Gone, since_nanos, length)?;
-        self.crew.wait_until(until)?;
+        self.look_until(until)?;
         self.count_strays(watched)?;
         Ok(watched.times())
     }
@@ -243,6 +245,7 @@ impl Cluster<'_> {
             for event in self.crew.events(pause)?.iter().filter_map(turned) {
                 watched.take(event);
             }
+            self.look()?;
         }
         Ok(())
     }

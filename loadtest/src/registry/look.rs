@@ -1,6 +1,6 @@
 //! The main thread's look at a registry run, for the live view: the nodes, and how long a sample of the changes took.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -23,6 +23,8 @@ pub(super) struct Look {
     start_nanos: u64,
     latencies: Latencies,
     sample: Sample,
+    /// What each node was like when it answered last, and whether it did so now.
+    known: BTreeMap<usize, (NodeNow, bool)>,
 }
 
 /// Some of the changes, from when they were due until every node has seen them.
@@ -68,25 +70,35 @@ impl Look {
             start_nanos,
             latencies: Latencies::default(),
             sample: Sample::new(schedule, nodes, rate),
+            known: BTreeMap::new(),
         }
     }
 
-    fn show(&mut self, screen: &Screen, cluster: &Cluster<'_>, nodes: &[NodeNow], recent: &Histogram<u64>) {
+    /// Takes what these nodes are like; of the others it is known what they were.
+    fn heard(&mut self, nodes: Vec<NodeNow>) {
+        self.known.values_mut().for_each(|(_, has_answered)| *has_answered = false);
+        self.known.extend(nodes.into_iter().map(|node| (node.number, (node, true))));
+    }
+
+    fn show(&mut self, screen: &Screen, cluster: &Cluster<'_>, recent: &Histogram<u64>) {
         let elapsed_nanos = monotonic_nanos().saturating_sub(self.start_nanos);
         self.latencies.add(recent, elapsed_nanos >= self.schedule.measured_from_nanos());
         let all = cluster.options.nodes as u64;
-        let sum = |of: fn(&NodeNow) -> u64| nodes.iter().map(of).sum::<u64>();
+        let sum = |of: fn(&NodeNow) -> u64| self.known.values().map(|(node, _)| of(node)).sum::<u64>();
         let (made, seen) = (sum(|node| node.made), sum(|node| node.seen));
         let rate_asked = cluster.options.rate.per_second();
-        let row = |node: &NodeNow| Row {
+        let row = |(node, has_answered): &(NodeNow, bool)| Row {
             name: node_name(node.number),
             count: node.seen,
-            note: format!(
-                "{} of {all} up  {} services  {} made",
-                node.up,
-                grouped(node.listed),
-                grouped(node.made)
-            ),
+            note: match has_answered {
+                true => format!(
+                    "{} of {all} up  {} services  {} made",
+                    node.up,
+                    grouped(node.listed),
+                    grouped(node.made)
+                ),
+                false => "no answer".to_owned(),
+            },
         };
         let is_in_faults = cluster.is_in_faults;
         screen.update(Snapshot {
@@ -94,18 +106,22 @@ impl Look {
             phase: if is_in_faults { "faults" } else { phase(&self.schedule, elapsed_nanos) },
             elapsed: Duration::from_nanos(elapsed_nanos),
             whole: Duration::from_nanos(self.schedule.end_nanos()),
+            measured_from: Duration::from_nanos(self.schedule.measured_from_nanos()),
             rate_asked,
             sent: made,
             delivered: seen,
             under_way: (made * (all - 1)).saturating_sub(seen),
             // More than those of a second.
             under_way_max: rate_asked.saturating_mul(all - 1),
-            others: [("false alarms", cluster.false_alarms), ("nodes", nodes.len() as u64)],
+            others: [
+                ("false alarms", cluster.false_alarms),
+                ("nodes", self.known.values().filter(|(_, has_answered)| *has_answered).count() as u64),
+            ],
             recent: self.latencies.recent(),
             so_far: self.latencies.so_far(),
             tables: vec![Table {
                 title: "nodes, and what each has seen",
-                rows: nodes.iter().map(row).collect(),
+                rows: self.known.values().map(row).collect(),
             }],
         });
     }
@@ -171,24 +187,27 @@ impl Cluster<'_> {
         self.look()
     }
 
-    /// Looks at the nodes and shows them, if it is time to. Every process has to answer, which one that a fault holds
-    /// does not.
+    /// Looks at the nodes and shows them, if it is time to. A process that stands still is not asked.
     pub(super) fn look(&mut self) -> Result<(), RunError> {
         let Some(mut look) = self.look.take_if(|look| look.pulse.is_due()) else { return Ok(()) };
         let Some(screen) = look.pulse.beat() else { return Ok(()) };
         look.sample.advance(look.start_nanos, monotonic_nanos());
-        let answers = self.ask_all(&Order::Look { changes: look.sample.asked() })?;
+        let asked: Vec<usize> =
+            self.crew.fleet.running().into_iter().filter(|process| self.held != Some(*process)).collect();
+        // In the faults there are no changes, and not everybody is there to see them.
+        let changes = if self.is_in_faults { Vec::new() } else { look.sample.asked() };
+        let answers = self.crew.ask_all(&asked, &Order::Look { changes })?;
         let (mut nodes, mut seen_nanos) = (Vec::new(), Vec::new());
-        for (process, news) in answers.into_iter().enumerate() {
+        for (process, news) in asked.into_iter().zip(answers) {
             let News::Looked { nodes: of_process, seen_nanos: seen } = news else {
                 return Err(unexpected(process));
             };
             nodes.extend(of_process);
             seen_nanos.push(seen);
         }
-        nodes.sort_by_key(|node| node.number);
-        let recent = look.sample.answered(&seen_nanos);
-        look.show(screen, self, &nodes, &recent);
+        look.heard(nodes);
+        let recent = if self.is_in_faults { interval_histogram() } else { look.sample.answered(&seen_nanos) };
+        look.show(screen, self, &recent);
         self.look = Some(look);
         Ok(())
     }

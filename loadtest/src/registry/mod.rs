@@ -25,7 +25,7 @@ use self::report::{BytesReport, Findings, MemoryReport};
 use self::shown::services_of_node;
 pub(crate) use self::worker::work;
 use crate::cli::WorkerOf;
-use crate::clock::{monotonic_nanos, nanos};
+use crate::clock::{measured_s, monotonic_nanos, nanos, next_second_nanos};
 use crate::console::Console;
 use crate::crew::{Crew, Reply};
 use crate::interrupt::{Interrupt, Interruption};
@@ -56,8 +56,6 @@ const ARRIVAL_MAX: Duration = Duration::from_secs(30);
 const AGREE_MAX: Duration = Duration::from_secs(15);
 
 /// Between two looks at how far the nodes are.
-const PROGRESS_EVERY: Duration = Duration::from_secs(1);
-
 /// Between two looks at what is awaited.
 const POLL: Duration = Duration::from_millis(100);
 
@@ -102,6 +100,7 @@ pub(crate) fn run(
         false_alarms: 0,
         look: None,
         is_in_faults: false,
+        held: None,
     };
     let memory = cluster.prepare()?;
     let (idle, idle_for) = cluster.idle()?;
@@ -113,11 +112,12 @@ pub(crate) fn run(
     cluster.crew.begin();
     let (nodes, rate) = (options.nodes, options.rate.per_second());
     cluster.look = Some(Look::new(Pulse::new(console), &schedule, start_nanos, nodes, rate));
-    cluster.show_until(begun, begun + Duration::from_nanos(schedule.measured_from_nanos()))?;
+    let measured_from_nanos = schedule.measured_from_nanos();
+    cluster.show_until(begun, begun + Duration::from_nanos(measured_from_nanos), measured_from_nanos)?;
     let cpu_before = cluster.crew.cpu(&pids);
     let (before, since) = (cluster.traffic()?, Instant::now());
-    cluster.show_until(begun, begun + Duration::from_nanos(schedule.end_nanos()))?;
-    let interrupted = cluster.stop_early(start_nanos)?;
+    cluster.show_until(begun, begun + Duration::from_nanos(schedule.end_nanos()), measured_from_nanos)?;
+    let interrupted = cluster.stop_early(start_nanos, measured_from_nanos)?;
     cluster.await_convergence()?;
     let (traffic, lasted) = (cluster.traffic()?.since(&before), since.elapsed());
     let cpu = cluster.crew.cpu(&pids).since(&cpu_before);
@@ -191,6 +191,8 @@ struct Cluster<'a> {
     /// For the live view, once the changes have begun.
     look: Option<Look>,
     is_in_faults: bool,
+    /// The process that stands still: it answers nobody.
+    held: Option<usize>,
 }
 
 impl Cluster<'_> {
@@ -311,10 +313,16 @@ impl Cluster<'_> {
     }
 
     /// Waits until `until`, with a line each second since `begun`.
-    fn show_until(&mut self, begun: Instant, until: Instant) -> Result<(), RunError> {
+    fn show_until(
+        &mut self,
+        begun: Instant,
+        until: Instant,
+        measured_from_nanos: u64,
+    ) -> Result<(), RunError> {
         loop {
-            let seconds = Instant::now().saturating_duration_since(begun).as_secs() as u32;
-            let next = begun + PROGRESS_EVERY * (seconds + 1);
+            let now = nanos(Instant::now().saturating_duration_since(begun));
+            let next_nanos = next_second_nanos(now, measured_from_nanos);
+            let next = begun + Duration::from_nanos(next_nanos);
             if next >= until {
                 return self.look_until(until);
             }
@@ -325,8 +333,9 @@ impl Cluster<'_> {
             let (made, seen, _) = self.progress()?;
             let others = self.options.nodes as u64 - 1;
             self.console.line(format_args!(
-                "{:>5} s  changes {:>9}  seen {:>9}  under way {:>6}",
-                seconds + 1,
+                "{:>5.0} s  changes {:>9}  seen {:>9}  under way {:>6}",
+                // Never "-0".
+                measured_s(next_nanos, measured_from_nanos).round() + 0.0,
                 grouped(made),
                 grouped(seen),
                 grouped((made * others).saturating_sub(seen)),
@@ -341,10 +350,14 @@ impl Cluster<'_> {
     }
 
     /// Has the changes end when a signal has cut the run short.
-    fn stop_early(&mut self, start_nanos: u64) -> Result<Option<Interruption>, RunError> {
+    fn stop_early(
+        &mut self,
+        start_nanos: u64,
+        measured_from_nanos: u64,
+    ) -> Result<Option<Interruption>, RunError> {
         let interrupted = self.interruption(start_nanos);
-        if interrupted.is_some() {
-            self.console.line("interrupted; collecting");
+        if let Some(interruption) = interrupted {
+            self.console.line(interruption.told(measured_from_nanos));
             self.crew.collect();
             self.ask_all(&Order::Stop)?;
         }

@@ -3,11 +3,13 @@
 use std::fmt::Write;
 
 use super::series::SeriesReport;
+use crate::report::rounded;
 
-/// One line for each interval, below one with the names of the columns.
+/// One line for each interval, below one with the names of the columns. Where an interval begins is told in seconds since
+/// the measured phase began, as everywhere.
 pub(crate) fn csv(series: &SeriesReport) -> String {
     let mut text =
-        "at_s,phase,sent,delivered,lost,arrived,e2e_p50_us,e2e_p90_us,e2e_p99_us,e2e_p999_us,e2e_max_us"
+        "measured_s,phase,sent,delivered,lost,arrived,e2e_p50_us,e2e_p90_us,e2e_p99_us,e2e_p999_us,e2e_max_us"
             .to_owned();
     // Names of clusters may hold what separates columns.
     series
@@ -22,7 +24,11 @@ pub(crate) fn csv(series: &SeriesReport) -> String {
         let _ = write!(
             text,
             "{},{phase},{},{},{},{}",
-            interval.at_s, interval.sent, interval.delivered, interval.lost, interval.arrived
+            rounded(interval.at_s - series.measured_from_s, 6),
+            interval.sent,
+            interval.delivered,
+            interval.lost,
+            interval.arrived
         );
         for micros in [e2e.p50, e2e.p90, e2e.p99, e2e.p999, e2e.max] {
             // Nothing is no latency of zero.
@@ -62,12 +68,12 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(
             lines[0],
-            "at_s,phase,sent,delivered,lost,arrived,e2e_p50_us,e2e_p90_us,e2e_p99_us,e2e_p999_us,e2e_max_us,\
+            "measured_s,phase,sent,delivered,lost,arrived,e2e_p50_us,e2e_p90_us,e2e_p99_us,e2e_p999_us,e2e_max_us,\
              delivered_c1,\"delivered_odd,\"\"name\",delivered_shard_0"
         );
         assert_eq!(lines.len(), 4);
-        assert_eq!(lines[1], "0,warm-up,0,0,0,0,,,,,,0,0,0");
-        assert!(lines[2].starts_with("0.1,measured,1,1,0,1,50"), "{text}");
+        assert_eq!(lines[1], "-0.1,warm-up,0,0,0,0,,,,,,0,0,0");
+        assert!(lines[2].starts_with("0,measured,1,1,0,1,50"), "{text}");
         assert!(lines[2].ends_with(",0,1,1"), "{text}");
         assert_eq!(lines[2].split(',').count(), 14);
     }

@@ -12,7 +12,7 @@ pub(crate) const LEAVE: &str = "\u{1b}[?1049l";
 
 /// What it is told when the cursor is hidden, and shown.
 const HIDE: &str = "\u{1b}[?25l";
-const SHOW: &str = "\u{1b}[?25h";
+pub(crate) const SHOW: &str = "\u{1b}[?25h";
 
 /// Against hanging only: a run tells something every second.
 const GUARD_MILLIS: libc::c_int = 120_000;
