@@ -1,4 +1,4 @@
-//! One shard with a stub behind it, for benches whose harness owns the main thread.
+//! Shards with a stub behind them, for benches whose harness owns the main thread.
 
 use croupier::{Node, Shard};
 use futures_lite::future::block_on;
@@ -10,22 +10,30 @@ use crate::traffic::Account;
 
 const NAME: &str = "croupier";
 
-/// A node of one shard, connected to a stub of its own.
+/// A node, most often of one shard, connected to a stub of its own.
 pub struct ShardBench {
     node: Node,
     stub: Stub,
 }
 
 impl ShardBench {
-    /// Starts both and waits until the shard has reached the stub.
+    /// Starts both, with one shard, and waits until it has reached the stub.
     ///
     /// # Errors
     /// Those of the stub and of the node.
     pub fn start() -> Result<Self, BenchError> {
+        Self::start_shards(1)
+    }
+
+    /// The same with so many shards, of which the first is the one that works.
+    ///
+    /// # Errors
+    /// Those of the stub and of the node.
+    pub fn start_shards(shards: usize) -> Result<Self, BenchError> {
         let stub = Stub::start()?;
         let node = Node::builder()
             .cluster(CLUSTER, [format!("nats://{}", stub.address())])
-            .shards(1)
+            .shards(shards)
             .start(async |_| Ok(()))
             .map_err(BenchError::client(NAME))?;
         let bench = Self { node, stub };
@@ -33,7 +41,7 @@ impl ShardBench {
         Ok(bench)
     }
 
-    /// Runs `work` on the shard and waits for it.
+    /// Runs `work` on the first shard and waits for it.
     ///
     /// # Errors
     /// Those of the work, and that the shard is gone.
