@@ -5,6 +5,8 @@
 //! measured phase has begun: it is beyond hope when in each of them messages left, but less than half of what fell due,
 //! and less than half was sent of all that had fallen due by then.
 
+use std::time::Duration;
+
 use crate::clock::measured_s;
 
 /// Whoever sends tells it how far it is; once it has decided, it says no more.
@@ -27,6 +29,10 @@ enum Look {
     },
     Decided,
 }
+
+/// In this time from the start of the measured phase it is decided, with some to spare: what happens later to a run is no
+/// reason for patience.
+pub(crate) const DECIDED_WITHIN: Duration = Duration::from_secs(3);
 
 /// A line for people, told at once.
 pub(crate) fn given_up(gave_up_nanos: u64, measured_from_nanos: u64) -> String {

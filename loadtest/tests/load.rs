@@ -219,7 +219,7 @@ fn a_rate_beyond_the_machine_is_given_up_and_tells_what_was_sent() {
     let more = ["--clusters", "1", "--warmup", "500ms", "--duration", "6s", "--json", "-"];
     let pubsub = ["run", "pubsub", "--rate", "2000M", "--shards", "1", "--topics", "20"];
     // No more of them than are remembered.
-    let calls = ["run", "calls", "--rate", "500k", "--fault", "none"];
+    let calls = ["run", "calls", "--rate", "500k"];
     for scenario in [&pubsub[..], &calls] {
         let (report, progress) = report_of(&[scenario, &more].concat());
         let reasons = report["verdict"]["reasons"].to_string();

@@ -75,8 +75,8 @@ pub(crate) struct Assignment {
     pub(crate) timeout: Duration,
     /// How long after the end of the schedule a caller that is behind may still call.
     pub(crate) overrun_nanos: u64,
-    /// Whether faults strike, after which a schedule is kept however late it is.
-    pub(crate) has_faults: bool,
+    /// Whether the schedule is kept however late it is.
+    pub(crate) is_patient: bool,
 }
 
 /// Shared by the shard and the main thread.
@@ -173,8 +173,11 @@ impl Caller {
 
     /// Calls that were made, that have ended, and that were answered.
     pub(crate) fn progress(&self) -> (u64, u64, u64) {
-        let made = self.calls().len() as u64;
-        (made, self.ended.load(Ordering::Relaxed), self.answered.load(Ordering::Relaxed))
+        // Backwards, so that no call has ended that is not among those made, however many are made meanwhile.
+        let answered = self.answered.load(Ordering::Relaxed);
+        let ended = self.ended.load(Ordering::Relaxed).max(answered);
+        let made = (self.calls().len() as u64).max(ended);
+        (made, ended, answered)
     }
 
     pub(crate) fn has_called_all(&self) -> bool {
@@ -221,7 +224,7 @@ impl Caller {
         let mut payloads = PayloadBuffer::new(assignment.traffic.size_bytes_max(), assignment.run);
         let mut part = assignment.schedule.of_shard(0, 1);
         let give_up_nanos = start_nanos + assignment.schedule.end_nanos() + assignment.overrun_nanos;
-        let mut backlog = if assignment.has_faults {
+        let mut backlog = if assignment.is_patient {
             Backlog::of_patience()
         } else {
             Backlog::new(assignment.schedule.measured_from_nanos())

@@ -104,7 +104,8 @@ pub(crate) fn run(
         traffic: Traffic::new(options.seed, KeyChoice::Uniform, 1, options.size),
         timeout: options.timeout,
         overrun_nanos: nanos(OVERRUN_MAX),
-        has_faults: !options.faults.is_empty(),
+        // A fault that strikes so early may leave a backlog of any size.
+        is_patient: options.faults.iter().any(|fault| fault.at < backlog::DECIDED_WITHIN),
     });
     let caller = if console.is_screen() { caller.watched(options.processes) } else { caller };
     let caller = Arc::new(caller);
@@ -155,8 +156,8 @@ pub(crate) fn run(
     let cpu_before = course.crew.cpu(&pids);
     let mut outages = Vec::new();
     for fault in &options.faults {
-        course.wait_until(measured_from + fault.at)?;
-        if course.crew.interrupted().is_some() {
+        course.wait_while(measured_from + fault.at, |caller| caller.gave_up_nanos().is_none())?;
+        if course.crew.interrupted().is_some() || caller.gave_up_nanos().is_some() {
             break;
         }
         outages.push((fault, course.suffer(fault)?));
