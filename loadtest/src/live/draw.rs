@@ -19,28 +19,60 @@ const ROWS_MAX: usize = 16;
 const BAR_MAX: usize = 24;
 const BAR_MIN: usize = 8;
 
-/// Below this height the pictures are left out, and below the other one the tables too.
+/// Below this height the pictures are small, below the next one left out, and below the last one the tables too.
 const HEIGHT_WITH_CHARTS: u16 = 30;
+const HEIGHT_WITH_STRIP: u16 = 24;
 const HEIGHT_WITH_TABLES: u16 = 18;
+/// Of the small pictures, their frames included.
+const HEIGHT_OF_STRIP: u16 = 4;
 /// What else there is to show beside the rows of the tables, with a few of the lines that were told.
 const HEIGHT_BESIDE_ROWS: u16 = 16;
 /// Narrower, what stands side by side would not be readable.
 const WIDTH_OF_TWO: u16 = 76;
 
+/// How much of the screen the pictures have.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pictures {
+    /// Axes with their ends.
+    Large,
+    /// A strip without axes, whose highest value is told above it.
+    Small,
+}
+
+/// What a picture shows.
+struct Curve {
+    title: String,
+    of: fn(&Moment) -> Option<f64>,
+    /// A value in words.
+    told: fn(f64) -> String,
+}
+
 /// Draws everything that there is room for.
 pub(super) fn draw(frame: &mut Frame<'_>, state: &State) {
     let area = frame.area();
-    let most = usize::from(area.height.saturating_sub(HEIGHT_BESIDE_ROWS)).min(ROWS_MAX);
+    let has_history = state.history.len() > 1 && area.width >= WIDTH_OF_TWO;
+    let pictures = match area.height {
+        HEIGHT_WITH_CHARTS.. if has_history => Some(Pictures::Large),
+        HEIGHT_WITH_STRIP.. if has_history => Some(Pictures::Small),
+        _ => None,
+    };
+    let beside = match pictures {
+        Some(Pictures::Small) => HEIGHT_BESIDE_ROWS + HEIGHT_OF_STRIP,
+        _ => HEIGHT_BESIDE_ROWS,
+    };
+    let most = usize::from(area.height.saturating_sub(beside)).min(ROWS_MAX);
     let rows = state.now.tables.iter().map(|table| table.rows.len()).max().unwrap_or(0).min(most) as u16;
     let has_tables = rows > 0 && area.height >= HEIGHT_WITH_TABLES && area.width >= WIDTH_OF_TWO;
-    let has_charts =
-        state.history.len() > 1 && area.height >= HEIGHT_WITH_CHARTS && area.width >= WIDTH_OF_TWO;
     let has_schedule = !state.now.whole.is_zero();
     let heights = [
         Constraint::Length(3),
         Constraint::Length(if has_schedule { 6 } else { 0 }),
         Constraint::Length(if has_tables { rows + 2 } else { 0 }),
-        if has_charts { Constraint::Fill(2) } else { Constraint::Length(0) },
+        match pictures {
+            Some(Pictures::Large) => Constraint::Fill(2),
+            Some(Pictures::Small) => Constraint::Length(HEIGHT_OF_STRIP),
+            None => Constraint::Length(0),
+        },
         Constraint::Fill(1),
         Constraint::Length(1),
     ];
@@ -56,18 +88,20 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &State) {
             draw_table(frame, table, rates, *place);
         }
     }
-    if has_charts {
+    if let Some(size) = pictures {
         let [left, right] = Layout::horizontal([Constraint::Fill(1), Constraint::Fill(1)]).areas(charts);
-        draw_chart(
-            frame,
-            state,
-            left,
-            &format!(" {} a second ", state.now.words.delivered),
-            |moment| Some(moment.delivered),
-            |it| grouped(it as u64),
-        );
-        let title = format!(" {} p99 ", state.now.words.latency);
-        draw_chart(frame, state, right, &title, |moment| moment.p99_us, micros);
+        let rate = Curve {
+            title: format!("{} a second", state.now.words.delivered),
+            of: |moment| Some(moment.delivered),
+            told: |it| grouped(it as u64),
+        };
+        let p99 = Curve {
+            title: format!("{} p99", state.now.words.latency),
+            of: |moment| moment.p99_us,
+            told: micros,
+        };
+        draw_chart(frame, state, left, size, &rate);
+        draw_chart(frame, state, right, size, &p99);
     }
     draw_lines(frame, state, lines);
     let dim = Style::new().add_modifier(Modifier::DIM);
@@ -191,17 +225,12 @@ fn draw_table(frame: &mut Frame<'_>, table: &Table, rates: &[f64], area: Rect) {
 }
 
 /// A line over time, with an upright one where a fault was told.
-fn draw_chart(
-    frame: &mut Frame<'_>,
-    state: &State,
-    area: Rect,
-    title: &str,
-    of: fn(&Moment) -> Option<f64>,
-    told: fn(f64) -> String,
-) {
+fn draw_chart(frame: &mut Frame<'_>, state: &State, area: Rect, size: Pictures, curve: &Curve) {
+    let Curve { title, of, told } = curve;
     let points: Vec<(f64, f64)> =
         state.history.iter().filter_map(|moment| Some((moment.at.as_secs_f64(), of(moment)?))).collect();
-    let most = points.iter().map(|(_, value)| *value).fold(1.0, f64::max) * 1.05;
+    let highest = points.iter().map(|(_, value)| *value).fold(0.0, f64::max);
+    let most = highest.max(1.0) * 1.05;
     let whole = state.now.whole.as_secs_f64();
     let begin = state.history.front().map_or(0.0, |moment| moment.at.as_secs_f64());
     let end = whole.max(state.now.elapsed.as_secs_f64()).max(begin + 1.0);
@@ -215,12 +244,17 @@ fn draw_chart(
     let mut datasets: Vec<Dataset<'_>> = marks.iter().map(|mark| line_of(mark, Color::Red)).collect();
     datasets.push(line_of(&points, Color::Cyan));
     let dim = Style::new().fg(Color::DarkGray);
-    let x = Axis::default()
-        .bounds([begin, end])
-        .style(dim)
-        .labels([measured_seconds(begin, &state.now), measured_seconds(end, &state.now)]);
-    let y = Axis::default().bounds([0.0, most]).style(dim).labels(["0".to_owned(), told(most)]);
-    frame.render_widget(Chart::new(datasets).x_axis(x).y_axis(y).block(block(title)), area);
+    let mut x = Axis::default().bounds([begin, end]).style(dim);
+    let mut y = Axis::default().bounds([0.0, most]).style(dim);
+    let mut title = format!(" {title} ");
+    match size {
+        Pictures::Large => {
+            x = x.labels([measured_seconds(begin, &state.now), measured_seconds(end, &state.now)]);
+            y = y.labels(["0".to_owned(), told(most)]);
+        }
+        Pictures::Small => title.push_str(&format!("up to {} ", told(highest))),
+    }
+    frame.render_widget(Chart::new(datasets).x_axis(x).y_axis(y).block(block(&title)), area);
 }
 
 /// Seconds since the start of the run as those since the measured phase began.
@@ -365,8 +399,26 @@ mod tests {
     #[test]
     fn rows_that_there_is_no_room_for_are_counted() {
         let text = shown(&state_of_nodes(40), 80, 24);
-        assert!(text.contains("n7") && !text.contains("n8") && text.contains("and 33 more"), "{text}");
+        assert!(text.contains("n3") && !text.contains("n4") && text.contains("and 37 more"), "{text}");
         assert!(shown(&state_of_nodes(40), 120, 60).contains("and 25 more"));
+    }
+
+    #[test]
+    fn the_usual_terminal_has_small_pictures_and_a_smaller_one_none() {
+        let is_drawn = |text: &str| text.chars().any(|cell| ('\u{2801}'..='\u{28ff}').contains(&cell));
+        let text = shown(&state(), 80, 24);
+        for part in ["delivered a second up to 19 990", "e2e p99 up to 905 us", "shard 1", "line 8", "q ends"]
+        {
+            assert!(text.contains(part), "{part} is not in\n{text}");
+        }
+        // Both have a line: the strip is two rows of its own frames and two of dots.
+        let rows: Vec<char> = text.chars().collect();
+        let halves = |columns: std::ops::Range<usize>| -> String {
+            rows.chunks(80).flat_map(|row| row[columns.clone()].iter()).collect()
+        };
+        assert!(is_drawn(&halves(0..40)) && is_drawn(&halves(40..80)), "{text}");
+        assert!(!is_drawn(&shown(&state(), 80, 23)) && !is_drawn(&shown(&state(), 60, 24)));
+        assert!(!shown(&state(), 120, 40).contains("up to"), "a large one has axes");
     }
 
     #[test]
