@@ -137,7 +137,11 @@ fn wrong_goals_and_baselines_are_told_before_the_run() {
     assert_eq!(croupier(&["compare", "a"]).status.code(), Some(2));
 }
 
-/// Opens a page in a headless browser: nothing on the console, and no request but the one for the file.
+/// A phone's width, in CSS pixels.
+const NARROW: u32 = 400;
+
+/// Opens a page in a headless browser: nothing on the console, and no request but the one for the file; and on a
+/// phone nothing that is wider than the screen.
 fn check_in_a_browser(page: &Path) {
     let Some(browser) = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"]
         .into_iter()
@@ -147,6 +151,56 @@ fn check_in_a_browser(page: &Path) {
     };
     let profile = Folder::new("browser");
     let net_log = profile.path.join("net.json");
+    let log = format!("--log-net-log={}", net_log.display());
+    let (dom, told) = match in_a_browser(browser, &profile, &log, page) {
+        Ok(shown) => shown,
+        Err(told) => return eprintln!("SKIPPED: {browser} does not run here: {told}"),
+    };
+    assert!(dom.contains("</footer>") && dom.contains("<svg"), "the page is not whole: {dom}");
+    assert!(!told.contains("CONSOLE"), "the console of the browser: {told}");
+    check_width(browser, &profile, page);
+    // The browser's own requests have other initiators than a page that lies in a file.
+    let log = fs::read_to_string(&net_log).unwrap_or_default();
+    let requests: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("\"initiator\"") && line.contains("\"url\":\"http"))
+        .filter(|line| line.contains("\"initiator\":\"file") || line.contains("\"initiator\":\"null"))
+        .collect();
+    assert!(requests.is_empty(), "{requests:?}");
+}
+
+/// The page in a frame as wide as a phone: what is wider than that would have to be scrolled to.
+fn check_width(browser: &str, profile: &Folder, page: &Path) {
+    let frame = profile.path.join("frame.html");
+    let text = format!(
+        "<!DOCTYPE html><html><body><iframe id=\"page\" width=\"{NARROW}\" height=\"800\" style=\"border:0\" \
+         src=\"file://{}\"></iframe><p id=\"told\"></p><script>\
+         document.getElementById('page').onload = (event) => {{\
+         const root = event.target.contentDocument.documentElement;\
+         document.getElementById('told').textContent = `is ${{root.scrollWidth}} of ${{root.clientWidth}} wide`; }};\
+         </script></body></html>",
+        page.display()
+    );
+    fs::write(&frame, text).expect("writable");
+    // Of two files only this makes one read the other.
+    let shown = in_a_browser(browser, profile, "--allow-file-access-from-files", &frame);
+    let (dom, told) = shown.unwrap_or_else(|told| panic!("it has run a moment ago: {told}"));
+    let width = dom.split_once("<p id=\"told\">is ").and_then(|(_, rest)| rest.split_once(" wide</p>"));
+    let (width, _) = width.unwrap_or_else(|| panic!("no width in {dom}\n{told}"));
+    let (needed, there) = width.split_once(" of ").expect("two numbers");
+    let number = |text: &str| text.parse::<u32>().expect("a number");
+    assert!((NARROW - 40..=NARROW).contains(&number(there)), "the frame is {width}");
+    assert_eq!(number(needed), number(there), "the page is wider than a phone of {NARROW} pixels");
+    assert!(!told.contains("CONSOLE"), "the console of the browser: {told}");
+}
+
+/// What a browser makes of a file, and what it tells; without the first, why it does not run.
+fn in_a_browser(
+    browser: &str,
+    profile: &Folder,
+    more: &str,
+    page: &Path,
+) -> Result<(String, String), String> {
     let mut command = Command::new("timeout");
     command.args(["--kill-after=5", "120", browser]);
     command.args([
@@ -161,25 +215,13 @@ fn check_in_a_browser(page: &Path) {
         "--enable-logging=stderr",
         "--v=0",
         "--dump-dom",
+        more,
     ]);
     command.arg(format!("--user-data-dir={}", profile.path.join("profile").display()));
-    command.arg(format!("--log-net-log={}", net_log.display()));
     command.arg(format!("file://{}", page.display()));
     let output = command.stdin(Stdio::null()).output().expect("timeout is part of every system");
     let (dom, told) = (text(&output.stdout), text(&output.stderr));
-    if !output.status.success() && dom.is_empty() {
-        return eprintln!("SKIPPED: {browser} does not run here: {told}");
-    }
-    assert!(dom.contains("</footer>") && dom.contains("<svg"), "the page is not whole: {dom}");
-    assert!(!told.contains("CONSOLE"), "the console of the browser: {told}");
-    // The browser's own requests have other initiators than a page that lies in a file.
-    let log = fs::read_to_string(&net_log).unwrap_or_default();
-    let requests: Vec<&str> = log
-        .lines()
-        .filter(|line| line.contains("\"initiator\"") && line.contains("\"url\":\"http"))
-        .filter(|line| line.contains("\"initiator\":\"file") || line.contains("\"initiator\":\"null"))
-        .collect();
-    assert!(requests.is_empty(), "{requests:?}");
+    if output.status.success() || !dom.is_empty() { Ok((dom, told)) } else { Err(told) }
 }
 
 /// An empty folder of this test, gone with it.
