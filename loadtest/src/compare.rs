@@ -11,6 +11,7 @@ use serde_json::Value;
 use self::statistics::{mann_whitney, median, outlying};
 use crate::cli::OptionRow;
 use crate::console::Console;
+use crate::quantity::counted;
 use crate::results::{RunFile, RunFileError};
 use crate::verdict::Status;
 use crate::{CONFIGURATION, REGRESSION, fail};
@@ -102,7 +103,7 @@ const TELLING_MAX: f64 = 3.0;
 const TELLING_STEPS: usize = 9;
 
 /// Arguments that may differ between runs of the same thing.
-const FREE_ARGUMENTS: [&str; 2] = ["command_line", "seed"];
+const FREE_ARGUMENTS: [&str; 3] = ["command_line", "program", "seed"];
 
 /// Compares, and prints what was found.
 pub(crate) fn run(options: &CompareOptions) -> ExitCode {
@@ -202,7 +203,7 @@ impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (place, letter) in ["A", "B"].iter().enumerate() {
             let (runs, invalid) = self.runs[place];
-            write!(f, "{letter:<11} {}, {runs} run{}", self.names[place], if runs == 1 { "" } else { "s" })?;
+            write!(f, "{letter:<11} {}, {}", self.names[place], counted(runs, "run"))?;
             if invalid > 0 {
                 write!(f, "; {invalid} more do not count, since they are INVALID")?;
             }

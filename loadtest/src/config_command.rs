@@ -11,6 +11,7 @@ use lexopt::{Arg, Parser, ValueExt};
 use crate::cli::{Command, OptionRow, Topic, UsageError, option_name, unknown_word};
 use crate::connect_check::ServersChecked;
 use crate::console::Console;
+use crate::quantity::counted;
 
 /// What of the configuration is asked for.
 #[derive(Clone, Debug, PartialEq)]
@@ -190,28 +191,31 @@ fn crowded(config: &Config) -> Option<String> {
     let allowed = probe::allowed_cpus().ok()?.len();
     let shards = config.shards.cpus.shards(allowed);
     let over = matches!(config.shards.cpus, Cpus::Count(_)) && shards > allowed;
-    over.then(|| format!("shards.cpus: {shards} shards share the {allowed} CPUs that this process may use"))
+    over.then(|| {
+        format!(
+            "shards.cpus: {} share the {} that this process may use",
+            counted(shards, "shard"),
+            counted(allowed, "CPU")
+        )
+    })
 }
 
 fn summary(config: &Config) -> String {
     let allowed = probe::allowed_cpus().map_or(1, |cpus| cpus.len());
     let servers: usize = config.clusters.iter().map(|cluster| cluster.servers.len()).sum();
     let registry = match &config.registry {
-        Some(registry) => format!("registry {:?}, {}", registry.cluster, count(registry.seeds.len(), "seed")),
+        Some(registry) => {
+            format!("registry {:?}, {}", registry.cluster, counted(registry.seeds.len(), "seed"))
+        }
         None => "no registry but its own".to_owned(),
     };
     format!(
         "fine: node {:?}, {}, {}, {}, {registry}",
         config.node.name_or_host(),
-        count(config.shards.cpus.shards(allowed), "shard"),
-        count(config.clusters.len(), "cluster"),
-        count(servers, "server"),
+        counted(config.shards.cpus.shards(allowed), "shard"),
+        counted(config.clusters.len(), "cluster"),
+        counted(servers, "server"),
     )
-}
-
-pub(crate) fn count(number: impl TryInto<u64>, what: &str) -> String {
-    let number = number.try_into().unwrap_or(u64::MAX);
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 fn refuse(error: &dyn Display) -> ExitCode {

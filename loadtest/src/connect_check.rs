@@ -9,7 +9,7 @@ use croupier::probe::Grade;
 use x509_parser::pem::Pem;
 use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate};
 
-use crate::config_command::count;
+use crate::quantity::counted;
 
 /// A certificate that is good for no longer than this is told as a warning.
 const DAYS_LEFT_MIN: i64 = 30;
@@ -211,7 +211,7 @@ fn soon_over(whose: &str, until: ASN1Time, now: ASN1Time) -> Option<String> {
     if left_s <= 0 {
         Some(format!("{whose} has expired on {}: renew it", day(until)))
     } else if days < DAYS_LEFT_MIN {
-        Some(format!("{whose} is good for less than {} more: renew it", count(days + 1, "day")))
+        Some(format!("{whose} is good for less than {} more: renew it", counted(days + 1, "day")))
     } else {
         None
     }

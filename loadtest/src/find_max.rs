@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::console::Console;
 use crate::interrupt::Interrupt;
 use crate::options::RunOptions;
-use crate::quantity::{Rate, grouped};
+use crate::quantity::{Rate, grouped, whole};
 use crate::report::{CountsReport, Report};
 use crate::scenario::{self, RunError};
 use crate::slo::{Measured, Slo};
@@ -157,7 +157,7 @@ fn unsound(rate: Rate, report: &Report) -> Option<String> {
 
 impl fmt::Display for TryReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let measured = self.measured_us.map_or_else(|| "-".to_owned(), |micros| format!("{micros:.0}"));
+        let measured = self.measured_us.map_or_else(|| "-".to_owned(), whole);
         write!(
             f,
             "  {:>11}/s  achieved {:>11}/s  lost {:>7}  measured {measured:>9} us  {}",

@@ -85,8 +85,8 @@ impl Findings<'_> {
             scenario: self.options.pattern.name(),
             partial: self.interrupted.is_some(),
             verdict,
-            counts: CountsReport::from(&recorder.measured),
-            warmup_counts: CountsReport::from(&recorder.warmup),
+            counts: CountsReport::of(&recorder.measured, self.copies()),
+            warmup_counts: CountsReport::of(&recorder.warmup, self.copies()),
             rate: RateReport {
                 asked: self.options.pace.per_second().round() as u64,
                 achieved: rounded(achieved, 1),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::fault::FaultError;
+use crate::report::rounded;
 
 /// Messages a second, from 1 to [`Rate::MAX_PER_SECOND`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -179,6 +180,28 @@ pub(crate) fn grouped(number: u64) -> String {
     text
 }
 
+/// So many of something that `one` is the name of: `1 shard`, `2 processes`, `1 000 entries`.
+pub(crate) fn counted(number: impl TryInto<u64>, one: &str) -> String {
+    let number = number.try_into().unwrap_or(u64::MAX);
+    let digits = grouped(number);
+    match one.strip_suffix('y') {
+        _ if number == 1 => format!("{digits} {one}"),
+        Some(stem) if !stem.ends_with(['a', 'e', 'o', 'u']) => format!("{digits} {stem}ies"),
+        _ if one.ends_with('s') => format!("{digits} {one}es"),
+        _ => format!("{digits} {one}s"),
+    }
+}
+
+/// Nanoseconds in whole microseconds, as tables show the points of a distribution: rounded as the report has them.
+pub(crate) fn whole_micros(nanos: u64) -> String {
+    whole(rounded(nanos as f64 / 1_000.0, 1))
+}
+
+/// A figure that is not negative, without its decimals.
+pub(crate) fn whole(number: f64) -> String {
+    grouped(number.round() as u64)
+}
+
 const MILLION: u64 = 1_000_000;
 
 /// Digits after the point that count; more are refused rather than rounded.
@@ -295,6 +318,30 @@ mod tests {
         for text in ["0", "10001", "1.5", "k", "3x"] {
             assert!(parse_count(text, 1..=10_000).is_err(), "{text:?} was accepted");
         }
+    }
+
+    #[test]
+    fn one_is_no_plural() {
+        for (number, one, text) in [
+            (0_usize, "fault", "0 faults"),
+            (1, "shard", "1 shard"),
+            (2, "process", "2 processes"),
+            (1, "entry", "1 entry"),
+            (1_000, "entry", "1 000 entries"),
+            (5_000, "key", "5 000 keys"),
+            (11, "day", "11 days"),
+        ] {
+            assert_eq!(counted(number, one), text);
+        }
+    }
+
+    #[test]
+    fn a_verdict_rounds_as_a_table_does() {
+        for nanos in [0, 499, 500, 1_499, 1_500, 100_449, 100_450, 100_460, 999_500, 1_234_567_890] {
+            let of_table = whole(rounded(nanos as f64 / 1_000.0, 1));
+            assert_eq!(whole_micros(nanos), of_table, "{nanos}");
+        }
+        assert_eq!((whole(2_500.5), whole(1_499.4)), ("2 501".to_owned(), "1 499".to_owned()));
     }
 
     #[test]

@@ -91,9 +91,13 @@ impl RunReport for Report {
     }
 }
 
-/// How many messages of a phase had which fate; one that is to arrive several times counts as often.
+/// How many messages of a phase had which fate. But for `published`, one that is to arrive several times counts as
+/// often.
 #[derive(Clone, Copy, Debug, Serialize, schemars::JsonSchema)]
 pub(crate) struct CountsReport {
+    /// Messages, each counted once, however many are to get it.
+    pub(crate) published: u64,
+    /// Deliveries that are due: of a fan-out each message as often as its topic has subscribers, otherwise once.
     pub(crate) sent: u64,
     /// Distinct messages that arrived intact; requests that were answered.
     pub(crate) delivered: u64,
@@ -185,6 +189,9 @@ pub(crate) struct ConnectionsReport {
 /// What was asked for, defaults included.
 #[derive(Clone, Debug, Serialize, schemars::JsonSchema)]
 pub(crate) struct ArgumentsReport {
+    /// How the program was started: `cargo loadtest`, or its path.
+    pub(crate) program: String,
+    /// The words after that.
     pub(crate) command_line: Vec<String>,
     /// Whether messages were sent at their times, or when one before them had arrived: open or closed.
     #[serde(rename = "loop")]
@@ -219,6 +226,7 @@ impl ArgumentsReport {
     /// Of a run over so many clusters.
     pub(crate) fn of(options: &RunOptions, clusters: usize) -> Self {
         Self {
+            program: program(),
             command_line: command_line(),
             loop_kind: if options.pace.is_closed() { "closed" } else { "open" },
             concurrency: match options.pace {
@@ -267,9 +275,11 @@ impl ConnectionsReport {
     }
 }
 
-impl From<&Counts> for CountsReport {
-    fn from(counts: &Counts) -> Self {
+impl CountsReport {
+    /// Of messages that are to arrive so often each.
+    pub(crate) fn of(counts: &Counts, copies: u64) -> Self {
         Self {
+            published: counts.sent / copies.max(1),
             sent: counts.sent,
             delivered: counts.delivered,
             lost: counts.lost(),
@@ -294,6 +304,19 @@ impl Percentiles {
             count: histogram.len(),
         }
     }
+}
+
+/// How the program was started, for who wants to do it again: `cargo loadtest` where that did, else as the shell was
+/// told.
+pub(crate) fn program() -> String {
+    // Cargo tells what it runs of itself; its alias is for what users have.
+    let is_of_cargo = std::env::var_os("CARGO_PKG_NAME").is_some_and(|name| name == env!("CARGO_PKG_NAME"));
+    if is_of_cargo && !cfg!(debug_assertions) {
+        return "cargo loadtest".to_owned();
+    }
+    std::env::args_os()
+        .next()
+        .map_or_else(|| "croupier".to_owned(), |word| word.to_string_lossy().into_owned())
 }
 
 /// The words after the program's name.
@@ -392,8 +415,8 @@ pub(crate) mod tests {
                 status: crate::verdict::Status::Degraded,
                 reasons: vec!["fewer cores than roles: 2 cores for 5 shards and servers".to_owned()],
             },
-            counts: CountsReport::from(&counts),
-            warmup_counts: CountsReport::from(&Counts::default()),
+            counts: CountsReport::of(&counts, 1),
+            warmup_counts: CountsReport::of(&Counts::default(), 1),
             rate: RateReport {
                 asked: 20_000,
                 achieved: 19_999.9,
@@ -419,6 +442,7 @@ pub(crate) mod tests {
             series: SeriesReport::default(),
             faults: vec![crate::fault::sample()],
             arguments: ArgumentsReport {
+                program: "croupier".to_owned(),
                 command_line: Vec::new(),
                 loop_kind: "open",
                 concurrency: None,

@@ -13,6 +13,7 @@ use crate::compare::against_baseline;
 use crate::console::Console;
 use crate::json::JsonOutput;
 use crate::options::{JsonTarget, RunOptions};
+use crate::quantity::counted;
 use crate::report::{ArgumentsReport, Report, SCHEMA, rounded};
 use crate::results::{Document, RunFile, Stamp, Told};
 use crate::surroundings::Surroundings;
@@ -216,7 +217,7 @@ impl Runs {
 
 impl fmt::Display for Runs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = format!("{} runs", self.made.borrow().len());
+        let count = counted(self.made.borrow().len(), "run");
         writeln!(f, "{count:<16}{:>12} {:>12} {:>12}  spread", "median", "least", "most")?;
         for figure in &FIGURES {
             let Some(FigureReport { median, least, most, spread_percent }) = self.figure(figure) else {

@@ -22,7 +22,7 @@ use crate::live::{Watch, phase};
 use crate::options::RunOptions;
 use crate::plan::{OVERRUN_MAX, Plan};
 use crate::processes;
-use crate::quantity::grouped;
+use crate::quantity::{counted, grouped};
 use crate::report::Report;
 use crate::servers::{self, Servers};
 use crate::surroundings::{self, Surroundings};
@@ -186,15 +186,15 @@ pub(crate) fn run_once(
 /// Tells what is to be run.
 pub(crate) fn announce(options: &RunOptions, console: Console) {
     console.line(format_args!(
-        "croupier {}: {}, {} for {:?} after {:?} of warm-up, {}, {} topics, {} shards, seed {}",
+        "croupier {}: {}, {} for {:?} after {:?} of warm-up, {}, {}, {}, seed {}",
         env!("CARGO_PKG_VERSION"),
         options.pattern.name(),
         options.pace,
         options.duration,
         options.warmup,
         options.size,
-        grouped(options.topics as u64),
-        options.shards,
+        counted(options.topics, "topic"),
+        counted(options.shards, "shard"),
         options.seed
     ));
 }
@@ -294,8 +294,8 @@ impl Course<'_> {
             control.all_ready() && beside.as_ref().is_none_or(|beside| beside.all_ready())
         })?;
         self.console.line(format_args!(
-            "subscribed  {} topics in {:.2} s",
-            grouped(self.assignment.traffic.topics() as u64),
+            "subscribed  {} in {:.2} s",
+            counted(self.assignment.traffic.topics(), "topic"),
             asked.elapsed().as_secs_f64()
         ));
 
@@ -496,9 +496,11 @@ impl Course<'_> {
         // By where the second began.
         let phase = phase(schedule, clock::nanos(self.shown.at));
         self.console.line(format_args!(
-            "{:>5.0} s  {phase:<8}  sent {:>10}/s  delivered {:>10}/s  in flight {:>8}  busy {:>6}",
+            "{:>5.0} s  {phase:<8}  {} {:>10}/s  delivered {:>10}/s  in flight {:>8}  busy {:>6}",
             // Never "-0".
             clock::measured_s(clock::nanos(now), schedule.measured_from_nanos()).round() + 0.0,
+            // What a message of a fan-out brings about is counted by the copies.
+            if self.assignment.roles.copies() > 1 { "due" } else { "sent" },
             per_second(totals.sent, self.shown.totals.sent),
             per_second(totals.delivered, self.shown.totals.delivered),
             grouped(totals.sent.saturating_sub(totals.delivered)),

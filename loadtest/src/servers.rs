@@ -8,6 +8,7 @@ use croupier::{Builder, ClusterName, Config, Node, dial};
 use crate::console::Console;
 use crate::fault::{Detour, Routes, Timeline};
 use crate::options::RunOptions;
+use crate::quantity::counted;
 use crate::scenario::RunError;
 
 /// Where the clusters of a run come from.
@@ -34,7 +35,12 @@ impl Servers {
         let version = own.server_version();
         console.line(match options.nodes {
             1 => format!("servers     {} x nats-server {version}", options.clusters),
-            nodes => format!("servers     {} clusters of {nodes} x nats-server {version}", options.clusters),
+            nodes => {
+                format!(
+                    "servers     {} of {nodes} x nats-server {version}",
+                    counted(options.clusters, "cluster")
+                )
+            }
         });
         Ok(Self::Own(own))
     }

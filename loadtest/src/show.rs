@@ -39,9 +39,10 @@ fn text_of(run: &RunFile) -> String {
     let words = run.arguments.get("command_line").and_then(|line| line.as_array());
     let words: Vec<&str> = words.into_iter().flatten().filter_map(|word| word.as_str()).collect();
     format!(
-        "{}, {}: croupier {}\n{}",
+        "{}, {}: {} {}\n{}",
         run.scenario,
         if run.started_at.is_empty() { "at an unknown time" } else { &run.started_at },
+        run.arguments.get("program").and_then(|program| program.as_str()).unwrap_or("croupier"),
         words.join(" "),
         run.summary
     )

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::quantity::{Rate, parse_count, parse_duration};
+use crate::quantity::{Rate, parse_count, parse_duration, whole};
 use crate::report::rounded;
 use crate::results::Histograms;
 
@@ -218,8 +218,8 @@ impl Measure {
     fn told(&self, value: f64) -> String {
         match self {
             Self::Latency { .. } | Self::Fault(_) => micros(value),
-            Self::Count(_) => format!("{value:.0}"),
-            Self::Rate => format!("{value:.0}/s"),
+            Self::Count(_) => whole(value),
+            Self::Rate => format!("{}/s", whole(value)),
         }
     }
 }
@@ -357,8 +357,8 @@ mod tests {
             ("lost=0", false, "3"),
             ("lost<=3", true, "3"),
             ("duplicate==0", true, "0"),
-            ("rate>=19k", true, "19950/s"),
-            ("rate > 20k", false, "19950/s"),
+            ("rate>=19k", true, "19 951/s"),
+            ("rate > 20k", false, "19 951/s"),
             ("recovery<1s", false, "2.10 s"),
             ("recovery<3s", true, "2.10 s"),
             ("detection<1s", false, "pause c1/1 500ms was not detected"),

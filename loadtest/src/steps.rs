@@ -5,7 +5,7 @@ use std::fmt;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use crate::quantity::grouped;
+use crate::quantity::{grouped, whole};
 use crate::recorder::{histogram, merge};
 use crate::report::{Percentiles, rounded};
 use crate::schedule::Step;
@@ -43,6 +43,7 @@ pub(crate) struct StepReport {
     /// Messages a second that were asked for, and that were sent.
     pub(crate) asked: u64,
     pub(crate) achieved: f64,
+    /// Deliveries that are due: of a fan-out each message as often as its topic has subscribers.
     pub(crate) sent: u64,
     pub(crate) delivered: u64,
     pub(crate) lost: u64,
@@ -136,15 +137,15 @@ impl fmt::Display for StepReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "  {:>6.1} s  {:>11}  {:>11}  {:>7} {:>9.0} {:>9.0} {:>9.0}  {:>9.0}",
+            "  {:>6.1} s  {:>11}  {:>11}  {:>7} {:>9} {:>9} {:>9}  {:>9}",
             self.from_s,
             grouped(self.asked),
             grouped(self.achieved.round() as u64),
             grouped(self.lost),
-            self.e2e.p50,
-            self.e2e.p99,
-            self.e2e.p999,
-            self.lag.p99
+            whole(self.e2e.p50),
+            whole(self.e2e.p99),
+            whole(self.e2e.p999),
+            whole(self.lag.p99)
         )
     }
 }

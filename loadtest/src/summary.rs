@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::quantity::grouped;
+use crate::quantity::{grouped, whole};
 use crate::report::{CpuReport, Percentiles, Report};
 use crate::steps::StepReport;
 use crate::verdict::Verdict;
@@ -55,11 +55,11 @@ impl Summary<'_> {
         )?;
         writeln!(
             f,
-            "            open: {} delivered; closed: {} of {} delivered, {:.0}/s",
+            "            open: {} delivered; closed: {} of {} delivered, {}/s",
             grouped(self.0.counts.delivered),
             grouped(beside.delivered),
             grouped(beside.sent),
-            beside.rate
+            whole(beside.rate)
         )
     }
 
@@ -73,10 +73,17 @@ impl Summary<'_> {
 
     fn counts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let counts = &self.0.counts;
+        write!(f, "messages    ")?;
+        let sent = grouped(counts.sent);
+        if counts.sent == counts.published {
+            write!(f, "sent {sent}")?;
+        } else {
+            // Each subscriber of a topic is to have a copy.
+            write!(f, "published {}, copies due {sent}", grouped(counts.published))?;
+        }
         writeln!(
             f,
-            "messages    sent {}, delivered {}, lost {}, duplicate {}, reordered {}, corrupt {}",
-            grouped(counts.sent),
+            ", delivered {}, lost {}, duplicate {}, reordered {}, corrupt {}",
             grouped(counts.delivered),
             grouped(counts.lost),
             grouped(counts.duplicate),
@@ -151,7 +158,12 @@ pub(crate) fn latency_lines(f: &mut fmt::Formatter<'_>, rows: &[(&str, Percentil
         if *count > 0 {
             writeln!(
                 f,
-                "  {name:<10}{p50:>10.0} {p90:>10.0} {p99:>10.0} {p999:>10.0} {max:>10.0}   {meaning}"
+                "  {name:<10}{:>10} {:>10} {:>10} {:>10} {:>10}   {meaning}",
+                whole(*p50),
+                whole(*p90),
+                whole(*p99),
+                whole(*p999),
+                whole(*max)
             )?;
         }
     }
@@ -179,13 +191,13 @@ mod tests {
 messages    sent 200 000, delivered 200 000, lost 0, duplicate 0, reordered 0, corrupt 0
 rate        20 000/s of 20 000/s asked, 3 busy retries
 latency us         p50        p90        p99      p99.9        max
-  end to end       182        310        905       2100      12346   from the intended send
-  lag              182        310        905       2100      12346   intended to actual send
-  wire             182        310        905       2100      12346   from the actual send
+  end to end       182        310        905      2 100     12 346   from the intended send
+  lag              182        310        905      2 100     12 346   intended to actual send
+  wire             182        310        905      2 100     12 346   from the actual send
 cpu         client 1.25 s (6.25 us a message), servers 2.50 s (12.50 us a message)
 clusters    c1 50.0 %  c2 50.0 %
 fault       3.000 s  kill c2/1: noticed after 1.2 ms, links back after 2.30 s, recovered after 2.35 s
-              c2: lost 1 234, refused 0, in doubt 20, duplicate 0, reordered 0, p99 900 us before and 2000000 us during
+              c2: lost 1 234, refused 0, in doubt 20, duplicate 0, reordered 0, p99 900 us before and 2 000 000 us during
               - all of it was seen
               c1 did not notice: lost 0, disconnects 0, p99 905 us before and unknown during
 verdict     DEGRADED
@@ -197,7 +209,7 @@ verdict     DEGRADED
     #[test]
     fn what_was_not_sent_has_no_figures_and_a_backlog_is_told() {
         let mut report = sample();
-        report.counts = crate::report::CountsReport::from(&crate::recorder::Counts::default());
+        report.counts = crate::report::CountsReport::of(&crate::recorder::Counts::default(), 1);
         report.clusters.iter_mut().for_each(|cluster| (cluster.share, cluster.delivered) = (0.0, 0));
         let latency = &mut report.latency_us;
         for points in [&mut latency.e2e, &mut latency.lag, &mut latency.wire] {
@@ -218,5 +230,14 @@ verdict     DEGRADED
                 .contains("cpu         client 1.25 s, servers unknown: they ran already\n")
         );
         assert!(!Summary(&report).to_string().contains("of the warm-up"));
+    }
+
+    #[test]
+    fn what_is_published_to_many_is_not_what_is_to_arrive() {
+        let mut report = sample();
+        report.counts.published = 25_000;
+        let text = Summary(&report).to_string();
+        let expected = "messages    published 25 000, copies due 200 000, delivered 200 000, lost 0,";
+        assert!(text.starts_with(expected), "{text}");
     }
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::fault::Excused;
-use crate::quantity::grouped;
+use crate::quantity::{counted, grouped, whole, whole_micros};
 use crate::recorder::Counts;
 
 /// How far a run's figures carry.
@@ -147,10 +147,11 @@ impl Evidence {
         };
         let disconnects = self.disconnects.saturating_sub(excused_disconnects);
         if disconnects > 0 {
-            invalid.push(format!("{disconnects} unexpected disconnects"));
+            invalid.push(counted(disconnects, "unexpected disconnect"));
         }
         if self.slow_consumer_drops > 0 {
-            invalid.push(format!("a slow consumer: {} messages dropped", self.slow_consumer_drops));
+            invalid
+                .push(format!("a slow consumer: {} dropped", counted(self.slow_consumer_drops, "message")));
         }
         invalid.extend(self.circumstances.invalid_reasons());
         Verdict::of(invalid, self.circumstances.degraded_reasons())
@@ -170,13 +171,13 @@ impl Evidence {
         let wrong: Vec<String> = beyond
             .iter()
             .filter(|(_, count)| *count > 0)
-            .map(|(what, count)| format!("{what} {count}"))
+            .map(|(what, count)| format!("{what} {}", grouped(*count)))
             .collect();
         (!wrong.is_empty()).then(|| {
             format!(
                 "beyond what the faults may cause: {} of {} sent",
                 wrong.join(", "),
-                both(|counts| counts.sent)
+                grouped(both(|counts| counts.sent))
             )
         })
     }
@@ -192,9 +193,9 @@ impl Circumstances {
             reasons.push(format!(
                 "the rate was not reached: from the start of the measured phase on, {} {}/s were sent of {} asked for \
                  ({:.1} %, less than {:.0} %){}",
-                grouped(self.rate_achieved.round() as u64),
+                whole(self.rate_achieved),
                 self.unit,
-                grouped(self.rate_asked.round() as u64),
+                whole(self.rate_asked),
                 percent(self.rate_achieved / self.rate_asked),
                 percent(RATE_ACHIEVED_MIN),
                 self.advice(),
@@ -234,9 +235,9 @@ impl Circumstances {
         if self.lag_p99_nanos as f64 > self.e2e_p99_nanos as f64 * LAG_OF_E2E_MAX {
             reasons.push(format!(
                 "the generator was late: lag p99 {} us is above {:.0} % of the end-to-end p99 {} us",
-                self.lag_p99_nanos / 1_000,
+                whole_micros(self.lag_p99_nanos),
                 percent(LAG_OF_E2E_MAX),
-                self.e2e_p99_nanos / 1_000
+                whole_micros(self.e2e_p99_nanos)
             ));
         }
         if let Some((early, late)) = self.e2e_medians_nanos
@@ -245,8 +246,8 @@ impl Circumstances {
         {
             reasons.push(format!(
                 "the warm-up had not settled: median end-to-end {} us in the first quarter, {} us after it",
-                early / 1_000,
-                late / 1_000
+                whole_micros(early),
+                whole_micros(late)
             ));
         }
         if let Some(share) = self.steal_share.filter(|share| *share > STEAL_SHARE_MAX) {
@@ -265,8 +266,9 @@ impl Circumstances {
         }
         if self.cores < self.roles {
             reasons.push(format!(
-                "fewer cores than roles: {} cores for {} shards and servers",
-                self.cores, self.roles
+                "fewer cores than roles: {} for {} shards and servers",
+                counted(self.cores, "core"),
+                self.roles
             ));
         }
         reasons
@@ -276,11 +278,11 @@ impl Circumstances {
 fn wrong_counts(phase: &str, counts: &Counts) -> String {
     format!(
         "wrong counts in the {phase}: lost {}, duplicate {}, reordered {}, corrupt {} of {} sent",
-        counts.lost(),
-        counts.duplicate,
-        counts.reordered,
-        counts.corrupt,
-        counts.sent
+        grouped(counts.lost()),
+        grouped(counts.duplicate),
+        grouped(counts.reordered),
+        grouped(counts.corrupt),
+        grouped(counts.sent)
     )
 }
 
@@ -376,12 +378,12 @@ pub(crate) mod tests {
         let changes: [(Change, &str); 6] = [
             (
                 |evidence| evidence.measured.delivered -= 1,
-                "beyond what the faults may cause: lost 1 of 1100 sent",
+                "beyond what the faults may cause: lost 1 of 1 100 sent",
             ),
             (|evidence| evidence.warmup.delivered -= 1, "lost 1 of"),
             (|evidence| evidence.measured.duplicate = 3, "duplicate 1 of"),
             (|evidence| evidence.measured.corrupt = 1, "corrupt 1 of"),
-            (|evidence| evidence.disconnects = 5, "1 unexpected disconnects"),
+            (|evidence| evidence.disconnects = 5, "1 unexpected disconnect"),
             (
                 |evidence| evidence.faults = Some((excused_of(10), vec!["c2 had not recovered".to_owned()])),
                 "c2 had not recovered",

@@ -33,7 +33,7 @@ use crate::fault::{Act, Fault};
 use crate::interrupt::{Interrupt, Interruption};
 use crate::keys::{KeyChoice, Keys};
 use crate::options::CallsOptions;
-use crate::quantity::grouped;
+use crate::quantity::{counted, grouped};
 use crate::scenario::RunError;
 use crate::schedule::Schedule;
 use crate::series::{Series, Timed};
@@ -72,18 +72,17 @@ pub(crate) fn run(
 ) -> Result<CallsReport, RunError> {
     let mut surroundings = Surroundings::before_run();
     console.line(format_args!(
-        "croupier {}: calls, {} for {:?} after {:?} of warm-up, {} workers in {} processes, {} keys {}, {}, \
-         {} faults, seed {}",
+        "croupier {}: calls, {} for {:?} after {:?} of warm-up, {} in {}, {} {}, {}, {}, seed {}",
         env!("CARGO_PKG_VERSION"),
         options.rate,
         options.duration,
         options.warmup,
-        options.workers,
-        options.processes,
-        grouped(options.key_count as u64),
+        counted(options.workers, "worker"),
+        counted(options.processes, "process"),
+        counted(options.key_count, "key"),
         options.keys.name(),
         options.size,
-        options.faults.len(),
+        counted(options.faults.len(), "fault"),
         options.seed,
     ));
     let mut servers = LocalCluster::start(options.clusters)?;
@@ -321,8 +320,8 @@ impl Course<'_> {
         if handle.get_online_services(KIND).len() < workers {
             return Err(RunError::Silent { what: "register all their workers", waited: SEEN_MAX });
         }
-        self.console
-            .line(format_args!("registered  {workers} workers in {} processes", self.options.processes));
+        let (workers, processes) = (counted(workers, "worker"), counted(self.options.processes, "process"));
+        self.console.line(format_args!("registered  {workers} in {processes}"));
         self.wait_until(Instant::now() + SETTLE)
     }
 

@@ -13,7 +13,7 @@ use crate::fault::{Act, Fault};
 use crate::options::CallsOptions;
 use crate::quantity::grouped;
 use crate::recorder::histogram;
-use crate::report::{CpuReport, Percentiles, SCHEMA, command_line, rounded};
+use crate::report::{CpuReport, Percentiles, SCHEMA, command_line, program, rounded};
 use crate::results::{Histograms, RunReport, SeriesReport};
 use crate::series::Series;
 use crate::slo::Measures;
@@ -146,6 +146,9 @@ pub(super) struct FaultReport {
 
 #[derive(Clone, Debug, Serialize, schemars::JsonSchema)]
 pub(crate) struct ArgumentsReport {
+    /// How the program was started: `cargo loadtest`, or its path.
+    program: String,
+    /// The words after that.
     command_line: Vec<String>,
     rate: u64,
     warmup_s: f64,
@@ -341,6 +344,7 @@ impl ArgumentsReport {
     pub(crate) fn of(options: &CallsOptions) -> Self {
         let seconds = |duration: std::time::Duration| rounded(duration.as_secs_f64(), 3);
         Self {
+            program: program(),
             command_line: command_line(),
             rate: options.rate.per_second(),
             warmup_s: seconds(options.warmup),

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::ServerFault;
-use crate::quantity::grouped;
+use crate::quantity::{grouped, whole};
 
 /// One fault of a run. Seconds count from the start of the measured phase; milliseconds from the strike.
 #[derive(Clone, Debug, PartialEq, Serialize, schemars::JsonSchema)]
@@ -133,7 +133,7 @@ impl fmt::Display for OtherCluster {
             "              {} {noticed}: lost {}, disconnects {}, p99 {} before and {} during",
             self.name,
             grouped(self.lost),
-            self.disconnects,
+            grouped(self.disconnects),
             micros(self.p99_before_us),
             micros(self.p99_during_us)
         )
@@ -141,7 +141,7 @@ impl fmt::Display for OtherCluster {
 }
 
 fn micros(p99: Option<f64>) -> String {
-    p99.map_or_else(|| "unknown".to_owned(), |p99| format!("{p99:.0} us"))
+    p99.map_or_else(|| "unknown".to_owned(), |p99| format!("{} us", whole(p99)))
 }
 
 fn time(millis: f64) -> String {
@@ -187,7 +187,7 @@ pub(crate) mod tests {
     fn a_fault_is_told_in_lines_that_stand_by_themselves() {
         let expected = "\
 fault       3.000 s  kill c2/1: noticed after 1.2 ms, links back after 2.30 s, recovered after 2.35 s
-              c2: lost 1 234, refused 0, in doubt 20, duplicate 0, reordered 0, p99 900 us before and 2000000 us during
+              c2: lost 1 234, refused 0, in doubt 20, duplicate 0, reordered 0, p99 900 us before and 2 000 000 us during
               - all of it was seen
               c1 did not notice: lost 0, disconnects 0, p99 905 us before and unknown during
 ";

@@ -101,12 +101,15 @@ impl Watch {
         let clusters =
             clusters.map(|(name, count)| Row { name: name.clone(), count: *count, note: String::new() });
         screen.update(Snapshot {
-            words: Words::default(),
+            words: match self.copies {
+                1 => Words::default(),
+                _ => Words { things: "copies", sent: "due", ..Words::default() },
+            },
             phase: phase(schedule, elapsed_nanos),
             elapsed: Duration::from_nanos(elapsed_nanos),
             whole: Duration::from_nanos(schedule.end_nanos()),
             measured_from: Duration::from_nanos(schedule.measured_from_nanos()),
-            rate_asked: self.rate_asked,
+            rate_asked: self.rate_asked.saturating_mul(self.copies),
             sent: totals.sent,
             delivered: totals.delivered,
             under_way: totals.sent.saturating_sub(totals.delivered),

@@ -42,7 +42,7 @@ watches all the others; then one process is killed and restarted, and one stands
         OptionRow::new("--rate", "RATE", "changes a second, all nodes together", "500"),
         OptionRow::new("--registry-nodes", "COUNT", "nodes n1, n2, ..", "3"),
         OptionRow::new("--processes", "COUNT", "processes; node n is in number (n-1) mod COUNT", "2"),
-        OptionRow::new("--entries", "COUNT", "services of each node before the first change", "1000"),
+        OptionRow::new("--entries", "COUNT", "services of each node that stay; 64 more change", "1k"),
         OptionRow::new("--clusters", "COUNT", "local NATS clusters, one server each", "1"),
         OptionRow::new("--shards", "COUNT", "shards of each node", "1"),
         OptionRow::new(

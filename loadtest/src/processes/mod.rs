@@ -20,7 +20,7 @@ use crate::interrupt::{Interrupt, Interruption};
 use crate::live::{self, Row, Sight, Table, Watch};
 use crate::options::RunOptions;
 use crate::plan::{OVERRUN_MAX, Plan};
-use crate::quantity::grouped;
+use crate::quantity::{counted, grouped};
 use crate::report::Report;
 use crate::scenario::{ARRIVAL_MAX, LINGER, QUIET_MAX, ROUTES_DELAY, RunError, SEND_GRACE, announce};
 use crate::servers::{self, Servers};
@@ -78,9 +78,9 @@ pub(crate) fn run(options: &RunOptions, console: Console, interrupt: &Interrupt)
         course.crew.ask(process, &Order::Start(Box::new(setup)))?;
     }
     console.line(format_args!(
-        "subscribed  {} topics in {} processes in {:.2} s",
-        grouped(assignment.traffic.topics() as u64),
-        options.processes,
+        "subscribed  {} in {} in {:.2} s",
+        counted(assignment.traffic.topics(), "topic"),
+        counted(options.processes, "process"),
         asked.elapsed().as_secs_f64()
     ));
     let has_routes = options.nodes > 1 || options.config.is_some();

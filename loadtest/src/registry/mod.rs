@@ -31,7 +31,7 @@ use crate::crew::{Crew, Reply};
 use crate::interrupt::{Interrupt, Interruption};
 use crate::live::Pulse;
 use crate::options::RegistryOptions;
-use crate::quantity::grouped;
+use crate::quantity::{counted, grouped};
 use crate::report::rounded;
 use crate::scenario::RunError;
 use crate::schedule::Schedule;
@@ -67,17 +67,17 @@ pub(crate) fn run(
 ) -> Result<RegistryReport, RunError> {
     let mut surroundings = Surroundings::before_run();
     console.line(format_args!(
-        "croupier {}: registry, {} changes/s for {:?} after {:?} of warm-up, {} nodes of {} shards in {} processes, \
-         {} entries each, {} faults",
+        "croupier {}: registry, {} changes/s for {:?} after {:?} of warm-up, {} of {} in {}, {} each and {} that change, {}",
         env!("CARGO_PKG_VERSION"),
         grouped(options.rate.per_second()),
         options.duration,
         options.warmup,
-        options.nodes,
-        options.shards,
-        options.processes,
-        grouped(options.entries as u64),
-        options.faults.len(),
+        counted(options.nodes, "node"),
+        counted(options.shards, "shard"),
+        counted(options.processes, "process"),
+        counted(options.entries, "service"),
+        plan::POOL,
+        counted(options.faults.len(), "fault"),
     ));
     let mut servers = LocalCluster::start(options.clusters)?;
     if let Some(folder) = &options.output.folder {
@@ -258,8 +258,8 @@ impl Cluster<'_> {
         // Nodes that share a process do not know each other from their seeds, but from those that do.
         self.ask_all(&Order::Link)?;
         self.console.line(format_args!(
-            "linked      {} nodes in {:.2} s",
-            self.options.nodes,
+            "linked      {} in {:.2} s",
+            counted(self.options.nodes, "node"),
             began.elapsed().as_secs_f64()
         ));
         let before = self.resident_bytes(&Order::Memory)?;
@@ -268,8 +268,9 @@ impl Cluster<'_> {
         let after = self.resident_bytes(&Order::AwaitAll)?;
         let services = services_of_node(self.options.entries as u64) * self.options.nodes as u64;
         self.console.line(format_args!(
-            "loaded      {} services, on every node within {:.2} s",
+            "loaded      {} services, {} of each node, on every node within {:.2} s",
             grouped(services),
+            grouped(services_of_node(self.options.entries as u64)),
             began.elapsed().as_secs_f64()
         ));
         self.ask_all(&Order::Watch)?;

@@ -14,9 +14,9 @@ use super::seconds;
 use crate::cpu::CpuTimes;
 use crate::interrupt::Interruption;
 use crate::options::RegistryOptions;
-use crate::quantity::grouped;
+use crate::quantity::{counted, grouped, whole};
 use crate::recorder::histogram;
-use crate::report::{CpuReport, Percentiles, SCHEMA, command_line, rounded};
+use crate::report::{CpuReport, Percentiles, SCHEMA, command_line, program, rounded};
 use crate::results::{Histograms, RunReport, SeriesReport};
 use crate::schedule::Schedule;
 use crate::series::Series;
@@ -171,6 +171,9 @@ struct LinksReport {
 
 #[derive(Clone, Debug, Serialize, schemars::JsonSchema)]
 pub(crate) struct ArgumentsReport {
+    /// How the program was started: `cargo loadtest`, or its path.
+    program: String,
+    /// The words after that.
     command_line: Vec<String>,
     rate: u64,
     warmup_s: f64,
@@ -413,6 +416,7 @@ impl Findings<'_> {
 impl ArgumentsReport {
     pub(crate) fn of(options: &RegistryOptions) -> Self {
         Self {
+            program: program(),
             command_line: command_line(),
             rate: options.rate.per_second(),
             warmup_s: seconds(options.warmup),
@@ -443,7 +447,7 @@ impl fmt::Display for RegistryReport {
             grouped(counts.missing),
             grouped(self.sightings.superseded)
         )?;
-        writeln!(f, "rate        {:.1}/s of {}/s asked", self.rate.achieved, grouped(self.rate.asked))?;
+        writeln!(f, "rate        {}/s of {}/s asked", whole(self.rate.achieved), grouped(self.rate.asked))?;
         let latency = &self.latency_us;
         let rows = [
             ("converge", latency.converge, "intended change to the last node"),
@@ -460,16 +464,16 @@ impl fmt::Display for RegistryReport {
         latency_lines(f, &rows)?;
         writeln!(
             f,
-            "bytes       {:.0} a change and receiver, {:.0} with heartbeats ({:.0} B/s when idle)",
-            self.bytes.per_change_and_receiver,
-            self.bytes.per_change_and_receiver_with_heartbeats,
-            self.bytes.idle_per_second
+            "bytes       {} a change and receiver, {} with heartbeats ({} B/s when idle)",
+            whole(self.bytes.per_change_and_receiver),
+            whole(self.bytes.per_change_and_receiver_with_heartbeats),
+            whole(self.bytes.idle_per_second)
         )?;
         writeln!(
             f,
-            "memory      {:.0} B an entry, over {} entries (resident memory, all processes)",
-            self.memory.bytes_per_entry,
-            grouped(self.memory.entries)
+            "memory      {} B an entry, over {} (resident memory, all processes)",
+            whole(self.memory.bytes_per_entry),
+            counted(self.memory.entries, "entry")
         )?;
         writeln!(
             f,

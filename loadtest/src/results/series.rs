@@ -30,6 +30,7 @@ pub(crate) struct IntervalReport {
     /// Where it begins, in seconds from the start of the warm-up.
     pub(crate) at_s: f64,
     pub(crate) is_warmup: bool,
+    /// Deliveries that are due: of a fan-out each message as often as its topic has subscribers.
     pub(crate) sent: u64,
     pub(crate) delivered: u64,
     pub(crate) lost: u64,

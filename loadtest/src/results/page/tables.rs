@@ -14,7 +14,8 @@ use crate::slo::micros;
 const BARS_MAX: usize = 64;
 
 /// The order of the counts that people look for first.
-const COUNTS_FIRST: [&str; 16] = [
+const COUNTS_FIRST: [&str; 17] = [
+    "published",
     "sent",
     "delivered",
     "lost",
@@ -147,8 +148,17 @@ pub(super) fn ramp(run: &RunFile) -> String {
 
 /// Every message by its fate, in the measured phase and in the warm-up.
 pub(super) fn counts(run: &RunFile) -> String {
-    let first = COUNTS_FIRST.iter().copied().filter(|key| run.counts.contains_key(*key));
+    let is_fanout = run.scenario == "fanout";
+    // Elsewhere that is what was sent.
+    let is_shown = |key: &&str| run.counts.contains_key(*key) && (is_fanout || *key != "published");
+    let first = COUNTS_FIRST.iter().copied().filter(is_shown);
     let others = run.counts.keys().map(String::as_str).filter(|key| !COUNTS_FIRST.contains(key));
+    let name = |key: &str| match key {
+        "published" => "messages published".to_owned(),
+        "sent" if is_fanout => "copies due".to_owned(),
+        "delivered" if is_fanout => "copies delivered".to_owned(),
+        key => words(key),
+    };
     let rows: String = first
         .chain(others)
         .map(|key| {
@@ -160,7 +170,7 @@ pub(super) fn counts(run: &RunFile) -> String {
             };
             let measured = cell(&run.counts, "measured phase");
             let warmup = cell(&run.warmup_counts, "warm-up");
-            format!("<tr><th scope=\"row\">{}</th>{measured}{warmup}</tr>", escaped(&words(key)))
+            format!("<tr><th scope=\"row\">{}</th>{measured}{warmup}</tr>", escaped(&name(key)))
         })
         .collect();
     if rows.is_empty() {
@@ -222,6 +232,7 @@ pub(super) fn others(run: &RunFile) -> String {
 pub(super) fn surroundings(run: &RunFile) -> String {
     let mut arguments = run.arguments.clone();
     arguments.remove("command_line");
+    arguments.remove("program");
     let mut content = String::new();
     for (title, group) in [("Surroundings", &run.surroundings), ("Arguments, defaults included", &arguments)]
     {
@@ -238,7 +249,9 @@ pub(super) fn surroundings(run: &RunFile) -> String {
 /// The command, as a shell takes it.
 pub(super) fn reproduction(run: &RunFile) -> String {
     let words = run.arguments.get("command_line").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    let mut command = vec!["croupier".to_owned()];
+    // Of two words where cargo is the program.
+    let program = run.arguments.get("program").and_then(Value::as_str).unwrap_or("croupier");
+    let mut command = vec![if program == "cargo loadtest" { program.to_owned() } else { for_shell(program) }];
     command.extend(words.iter().filter_map(Value::as_str).map(for_shell));
     let text = |key: &str| run.surroundings.get(key).and_then(Value::as_str);
     let mut note =

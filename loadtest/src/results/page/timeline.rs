@@ -53,6 +53,7 @@ impl Words {
             "reqrep" => of("request", "sent a second", "answered a second", "not answered a second"),
             "calls" => of("call", "made a second", "answered a second", "not answered a second"),
             "registry" => of("change", "made a second", "seen by all a second", "not seen by all a second"),
+            "fanout" => of("copy of a message", "copies due a second", "arrived a second", "lost a second"),
             _ => of("message", "sent a second", "arrived a second", "lost a second"),
         }
     }
