@@ -471,7 +471,7 @@ impl fmt::Display for RegistryReport {
         )?;
         writeln!(
             f,
-            "memory      {} B an entry, over {} (resident memory, all processes)",
+            "memory      {} B an entry, over {}: each service on each node (resident memory, all processes)",
             whole(self.memory.bytes_per_entry),
             counted(self.memory.entries, "entry")
         )?;
