@@ -334,8 +334,10 @@ impl Lookout {
         let timeout = match look {
             Look::Now => zero,
             _ if !self.bell.await_ring() => zero,
-            // The finer wait takes a second call, and only a timer has use for it.
             Look::Linger(wait) => timespec(wait.max(MILLISECOND)),
+            // Mostly a socket is ready before. If none is, the next look is for what is left of the wait.
+            Look::Until(wait) if wait >= MILLISECOND => timespec(whole_milliseconds(wait)),
+            // The finer wait takes a second call.
             Look::Until(wait) => {
                 let mut descriptors = [PollFd::new(&self.epoll, PollFlags::IN)];
                 // A signal ends it early, and the next turn waits again.
@@ -360,6 +362,10 @@ impl Lookout {
         }
         has_woken
     }
+}
+
+fn whole_milliseconds(wait: Duration) -> Duration {
+    wait - Duration::from_nanos(u64::from(wait.subsec_nanos() % 1_000_000))
 }
 
 fn timespec(wait: Duration) -> Timespec {
