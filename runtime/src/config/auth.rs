@@ -31,11 +31,11 @@ pub struct AuthConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = USER_BYTES_MAX))]
     pub user: Option<String>,
-    /// A file with the user's password, at most [`SECRET_BYTES_MAX`](super::SECRET_BYTES_MAX) bytes.
+    /// A file with the user's password, at most [`SECRET_BYTES_MAX`](super::SECRET_BYTES_MAX) long.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "quantity::path")]
     #[schemars(schema_with = "schema::secret_file")]
     pub password_file: Option<PathBuf>,
-    /// A file with a token, at most [`SECRET_BYTES_MAX`](super::SECRET_BYTES_MAX) bytes.
+    /// A file with a token, at most [`SECRET_BYTES_MAX`](super::SECRET_BYTES_MAX) long.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "quantity::path")]
     #[schemars(schema_with = "schema::secret_file")]
     pub token_file: Option<PathBuf>,
@@ -44,7 +44,7 @@ pub struct AuthConfig {
     #[schemars(schema_with = "schema::secret_file")]
     pub nkey_seed_file: Option<PathBuf>,
     /// A file with a user's JWT and seed, as `nsc` writes it; at most
-    /// [`CREDS_BYTES_MAX`](super::CREDS_BYTES_MAX) bytes.
+    /// [`CREDS_BYTES_MAX`](super::CREDS_BYTES_MAX) long.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "quantity::path")]
     #[schemars(schema_with = "schema::secret_file")]
     pub creds_file: Option<PathBuf>,

@@ -47,9 +47,9 @@ are left alone: a container's platform may make a `CROUPIER_PORT`.
 
 ## Mistakes
 
-A key that does not exist is refused, with the one that was probably meant. Mistakes of form (no TOML, an unknown key, a
-value of the wrong kind) end the reading at the first; mistakes of meaning (two clusters of one name, a heartbeat of 1 ms)
-come all at once. Each names file, line and column, or the variable, or the `--set`, and says what to do.
+A key that does not exist is refused, with the one that was probably meant. All mistakes come at once, those of form (an
+unknown key, a value of the wrong kind) and those of meaning (two clusters of one name, a heartbeat of 1 ms); only what is
+no TOML ends the reading. Each names file, line and column, or the variable, or the `--set`, and says what to do.
 `croupier check node.toml` does all of this without a node, looks at the files that are named, and exits with 78 if a
 node could not run so. With `--connect` it also dials every server, as `docs/operating.md` tells.
 
