@@ -86,8 +86,12 @@ const STAY_NANOS: u64 = 1_000_000_000;
 const LATE_NANOS_MIN: u64 = 100_000_000;
 const LATE_FACTOR: u64 = 4;
 
-/// Another cluster has noticed a fault when its p99 rose above so many times that of before.
+/// Another cluster has noticed a fault when its p99 rose above so many times that of before, and above that of any
+/// span of before that is as long.
 const NOTICED_FACTOR: f64 = 2.0;
+
+/// Over no shorter time than this.
+const NOTICED_NANOS_MIN: u64 = 1_000_000_000;
 
 /// Fewer values say nothing about a p99.
 const VALUES_MIN: u64 = 100;
@@ -229,8 +233,13 @@ impl Scene<'_> {
             let disconnects =
                 lost_links.filter(|entry| matches!(entry.what, Happened::Lost { .. })).count() as u64;
             let before = p99_micros(&self.before(cluster));
-            let now = p99_micros(&self.ledger.latency(cluster, during.clone()));
-            let is_slower = before.zip(now).is_some_and(|(before, now)| now > before * NOTICED_FACTOR);
+            // Few messages have a p99 that is the latency of one of them.
+            let until = during.end.max(during.start + NOTICED_NANOS_MIN).min(self.end_nanos);
+            let now = p99_micros(&self.ledger.latency(cluster, during.start..until));
+            let usual = self.highest_p99_before(cluster, until - during.start);
+            let is_slower = before.zip(now).is_some_and(|(before, now)| {
+                now > before * NOTICED_FACTOR && usual.is_none_or(|usual| now > usual)
+            });
             OtherCluster {
                 name: self.clusters[cluster].clone(),
                 lost: cost.lost() + cost.refused,
@@ -392,12 +401,30 @@ impl Scene<'_> {
     /// The latencies of a cluster before the first fault: of the measured phase, or of all where that is too
     /// little.
     fn before(&self, cluster: usize) -> Histogram<u64> {
+        let before = self.measured_before();
+        let until = before.end;
+        let measured = self.ledger.latency(cluster, before);
+        if measured.len() >= VALUES_MIN { measured } else { self.ledger.latency(cluster, 0..until) }
+    }
+
+    /// The part of the measured phase before the first fault.
+    fn measured_before(&self) -> Range<u64> {
         let first = self.strikes.iter().flatten().map(|strike| strike.struck_nanos).min();
         let until = first.map_or(self.end_nanos, |at| on_run_clock(at, self.start_nanos));
         // Whole slots are taken: what the first fault delayed is in the slot of its strike.
         let until = until.saturating_sub(until % self.ledger.slot_nanos());
-        let measured = self.ledger.latency(cluster, self.measured_from_nanos.min(until)..until);
-        if measured.len() >= VALUES_MIN { measured } else { self.ledger.latency(cluster, 0..until) }
+        self.measured_from_nanos.min(until)..until
+    }
+
+    /// The highest p99 of the spans of this length before the first fault, in microseconds.
+    fn highest_p99_before(&self, cluster: usize, span_nanos: u64) -> Option<f64> {
+        let before = self.measured_before();
+        let spans = (before.end - before.start) / span_nanos.max(1);
+        let p99_of = |number: u64| {
+            let from = before.end - (number + 1) * span_nanos;
+            p99_micros(&self.ledger.latency(cluster, from..from + span_nanos))
+        };
+        (0..spans).filter_map(p99_of).max_by(f64::total_cmp)
     }
 
     fn entries_of(&self, cluster: usize, within: Range<u64>) -> impl Iterator<Item = &Entry> {

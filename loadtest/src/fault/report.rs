@@ -127,7 +127,11 @@ impl fmt::Display for FaultReport {
 
 impl fmt::Display for OtherCluster {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let noticed = if self.noticed { "NOTICED" } else { "did not notice" };
+        let noticed = match (self.noticed, self.lost + self.disconnects) {
+            (false, _) => "did not notice",
+            (true, 0) => "NOTICED, its p99 more than doubled",
+            (true, _) => "NOTICED",
+        };
         writeln!(
             f,
             "              {} {noticed}: lost {}, disconnects {}, p99 {} before and {} during",
