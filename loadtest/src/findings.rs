@@ -67,9 +67,11 @@ impl Findings<'_> {
         let has_requests = self.options.pattern == Pattern::Reqrep;
         let account = self.account(&recorder);
         let verdict = self.evidence(&recorder, &connections, &kept, account.as_ref()).verdict();
+        // One process ran both loops.
+        let delivered =
+            recorder.measured.delivered + self.beside.as_ref().map_or(0, |beside| beside.delivered);
         // Of no message there is no share.
-        let each =
-            if recorder.measured.delivered == 0 { 0.0 } else { 1e6 / recorder.measured.delivered as f64 };
+        let each = if delivered == 0 { 0.0 } else { 1e6 / delivered as f64 };
         let client = self.cpu.client.as_secs_f64();
         let servers = self.options.config.is_none().then_some(self.cpu.servers.as_secs_f64());
         let surroundings = self.surroundings.clone().with_cpu(&self.cpu);
