@@ -47,6 +47,7 @@ mod scenario;
 mod schedule;
 mod series;
 mod servers;
+mod shell;
 mod show;
 mod slo;
 mod sparse;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use crate::cli::OptionRow;
 use crate::console::Console;
 use crate::results::{RunFile, schema_json};
-use crate::{CONFIGURATION, fail};
+use crate::{CONFIGURATION, fail, shell};
 
 /// What `croupier show` was asked for.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,13 +37,13 @@ pub(crate) fn run(options: &ShowOptions) -> ExitCode {
 
 fn text_of(run: &RunFile) -> String {
     let words = run.arguments.get("command_line").and_then(|line| line.as_array());
-    let words: Vec<&str> = words.into_iter().flatten().filter_map(|word| word.as_str()).collect();
+    let words = words.into_iter().flatten().filter_map(|word| word.as_str());
+    let program = run.arguments.get("program").and_then(|program| program.as_str()).unwrap_or("croupier");
     format!(
-        "{}, {}: {} {}\n{}",
+        "{}, {}: {}\n{}",
         run.scenario,
         if run.started_at.is_empty() { "at an unknown time" } else { &run.started_at },
-        run.arguments.get("program").and_then(|program| program.as_str()).unwrap_or("croupier"),
-        words.join(" "),
+        shell::command(program, words),
         run.summary
     )
 }

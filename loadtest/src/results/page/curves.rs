@@ -13,7 +13,7 @@ use crate::slo::micros;
 const DRAWN: [(&str, &str); 7] = [
     ("e2e", "blue"),
     ("converge", "blue"),
-    ("service", "teal"),
+    ("service", "violet"),
     ("wire", "teal"),
     ("first", "violet"),
     ("closed_loop", "orange"),

@@ -166,7 +166,8 @@ pub(super) fn figures(run: &RunFile) -> String {
             card("", &format!("{name} {point}"), &micros(value), meaning_of(name));
         }
     }
-    if let Some((unit, cpu)) = run.cpu_us_each() {
+    // Of no message there is no share.
+    if let Some((unit, cpu)) = run.cpu_us_each().filter(|(_, cpu)| cpu.client > 0.0) {
         let more = cpu
             .servers
             .map_or("servers unknown".to_owned(), |servers| format!("servers {} us", plain(servers)));

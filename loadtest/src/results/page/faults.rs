@@ -120,7 +120,7 @@ fn notes(fault: &Map<String, Value>) -> Option<String> {
     let notes = fault.get("notes")?.as_array()?.iter().filter_map(Value::as_str);
     let told: Vec<String> =
         notes.map(escaped).map(|note| format!("<span class=\"under\">{note}</span>")).collect();
-    (!told.is_empty()).then(|| told.concat())
+    (!told.is_empty()).then(|| format!("<span>{}</span>", told.concat()))
 }
 
 /// What the clusters noticed that were not struck.

@@ -8,6 +8,7 @@ use super::escape::escaped;
 use super::facts::ALARMING;
 use super::{plain, section, whole};
 use crate::results::run_file::RunFile;
+use crate::shell;
 use crate::slo::micros;
 
 /// More bars than this are no picture any more.
@@ -249,10 +250,8 @@ pub(super) fn surroundings(run: &RunFile) -> String {
 /// The command, as a shell takes it.
 pub(super) fn reproduction(run: &RunFile) -> String {
     let words = run.arguments.get("command_line").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    // Of two words where cargo is the program.
     let program = run.arguments.get("program").and_then(Value::as_str).unwrap_or("croupier");
-    let mut command = vec![if program == "cargo loadtest" { program.to_owned() } else { for_shell(program) }];
-    command.extend(words.iter().filter_map(Value::as_str).map(for_shell));
+    let command = shell::command(program, words.iter().filter_map(Value::as_str));
     let text = |key: &str| run.surroundings.get(key).and_then(Value::as_str);
     let mut note =
         "The seed makes topics, keys, sizes and their order the same again; the machine is yours.".to_owned();
@@ -262,16 +261,34 @@ pub(super) fn reproduction(run: &RunFile) -> String {
     if let Some(server) = text("nats_server") {
         let _ = write!(note, " nats-server {server}.");
     }
-    section("How to do it again", &note, &format!("<pre>{}</pre>", escaped(&command.join(" "))))
+    section("How to do it again", &note, &format!("<pre>{}</pre>", escaped(&command)))
 }
 
 fn list(group: &Map<String, Value>) -> String {
     let mut text = String::from("<dl>");
     for (key, value) in group {
-        let _ = write!(text, "<dt>{}</dt><dd>{}</dd>", escaped(&words(key)), escaped(&told(value)));
+        let shown = match value {
+            Value::Array(entries) if entries.iter().any(Value::is_object) => table(entries),
+            value => escaped(&told(value)),
+        };
+        let _ = write!(text, "<dt>{}</dt><dd>{shown}</dd>", escaped(&words(key)));
     }
     text.push_str("</dl>");
     text
+}
+
+/// Things of one kind, a row each.
+fn table(entries: &[Value]) -> String {
+    let objects = || entries.iter().filter_map(Value::as_object);
+    let keys: Vec<&String> = objects().next().into_iter().flat_map(Map::keys).collect();
+    let head: String = keys.iter().map(|key| format!("<th>{}</th>", escaped(&words(key)))).collect();
+    let row = |object: &Map<String, Value>| {
+        let cell =
+            |key: &&String| format!("<td>{}</td>", escaped(&object.get(*key).map_or_else(String::new, told)));
+        format!("<tr>{}</tr>", keys.iter().map(cell).collect::<String>())
+    };
+    let rows: String = objects().map(row).collect();
+    format!("<div class=\"scroll\"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>")
 }
 
 fn told(value: &Value) -> String {
@@ -304,31 +321,4 @@ fn words(key: &str) -> String {
 fn capital(text: &str) -> String {
     let mut letters = text.chars();
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
-}
-
-/// A word as it is, or in quotes where a shell would take it apart.
-fn for_shell(word: &str) -> String {
-    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "-_=./:,+@%".contains(letter);
-    if !word.is_empty() && word.chars().all(is_plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', "'\\''"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_command_survives_the_shell() {
-        for (word, expected) in [
-            ("--rate", "--rate"),
-            ("20k", "20k"),
-            ("", "''"),
-            ("3s kill c2/1", "'3s kill c2/1'"),
-            ("it's", "'it'\\''s'"),
-        ] {
-            assert_eq!(for_shell(word), expected);
-        }
-    }
 }
