@@ -86,12 +86,15 @@ const STAY_NANOS: u64 = 1_000_000_000;
 const LATE_NANOS_MIN: u64 = 100_000_000;
 const LATE_FACTOR: u64 = 4;
 
-/// Another cluster has noticed a fault when its p99 rose above so many times that of before, and above that of any
-/// span of before that is as long.
+/// Another cluster has noticed a fault when its p99 rose above so many times that of before, by more than
+/// [`NOTICED_MICROS_MIN`], and above that of any second of before.
 const NOTICED_FACTOR: f64 = 2.0;
 
 /// Over no shorter time than this.
 const NOTICED_NANOS_MIN: u64 = 1_000_000_000;
+
+/// Less is what other processes of the same cores do to a p99 at any time.
+const NOTICED_MICROS_MIN: f64 = 1_000.0;
 
 /// Fewer values say nothing about a p99.
 const VALUES_MIN: u64 = 100;
@@ -236,9 +239,10 @@ impl Scene<'_> {
             // Few messages have a p99 that is the latency of one of them.
             let until = during.end.max(during.start + NOTICED_NANOS_MIN).min(self.end_nanos);
             let now = p99_micros(&self.ledger.latency(cluster, during.start..until));
-            let usual = self.highest_p99_before(cluster, until - during.start);
+            let usual = self.highest_p99_before(cluster, NOTICED_NANOS_MIN);
             let is_slower = before.zip(now).is_some_and(|(before, now)| {
-                now > before * NOTICED_FACTOR && usual.is_none_or(|usual| now > usual)
+                now > (before * NOTICED_FACTOR).max(before + NOTICED_MICROS_MIN)
+                    && usual.is_none_or(|usual| now > usual)
             });
             OtherCluster {
                 name: self.clusters[cluster].clone(),
