@@ -15,9 +15,9 @@ use std::ffi::OsString;
 
 use lexopt::{Arg, Parser, ValueExt};
 
-pub(crate) use self::error::{UsageError, unknown_word};
+pub(crate) use self::error::{UsageError, or_one_of, too_many, unknown_word};
 pub(crate) use self::help::OptionRow;
-pub(crate) use self::nearest::{nearest, option_name};
+pub(crate) use self::nearest::{Asked, asked, value};
 pub(crate) use self::topic::Topic;
 use crate::compare::CompareOptions;
 use crate::config_command::{self, ConfigCommand};
@@ -88,10 +88,12 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
         Some(Arg::Value(word)) if word == "compare" => compare::parse(&mut parser, topic),
         Some(Arg::Value(word)) if word == WORKER_COMMAND => parse_worker(&mut parser),
         Some(Arg::Value(word)) => Err(unknown_word("command", &word, COMMANDS)),
-        Some(argument) => match option_name(&argument, topic)? {
-            "--help" => Ok(Command::Help(topic)),
-            "--version" => Ok(Command::Version),
-            option => Err(UsageError::OptionBeforeCommand { option }),
+        Some(argument) => match asked(&argument, topic)? {
+            Asked::Instead(command) => Ok(*command),
+            Asked::Option(option) => {
+                let command = Topic::commands_of(option).first().copied().unwrap_or("run");
+                Err(UsageError::OptionBeforeCommand { option, command })
+            }
         },
     }
 }
@@ -138,7 +140,21 @@ pub(crate) mod tests {
         ] {
             assert_eq!(parse_line(line).expect(line), Command::Help(topic), "{line}");
         }
-        for line in ["--version", "-V", "run --version"] {
+        for line in [
+            "--version",
+            "-V",
+            "run --version",
+            "run calls --rate 5k -V",
+            "show --version",
+            "compare a --version",
+            "local --version",
+            "local up --version",
+            "check --version",
+            "config --version",
+            "config show --version",
+            "top --version",
+            "doctor -V",
+        ] {
             assert_eq!(parse_line(line).expect(line), Command::Version, "{line}");
         }
     }
@@ -176,16 +192,70 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn nothing_is_suggested_that_is_not_near() {
+        for line in ["doctor --foo", "--foo", "run --verbose", "top --quiet"] {
+            let text = complaint(line);
+            assert!(
+                text.starts_with("unknown option --") && !text.contains("did you mean"),
+                "{line}: {text}"
+            );
+        }
+        assert_eq!(complaint("run -rate 5k"), "unknown option -r; an option has two dashes, as in --rate");
+        assert_eq!(complaint("run --conc 5"), "unknown option --conc; did you mean --concurrency?");
+    }
+
+    #[test]
     fn an_option_before_the_command_is_told_its_place() {
         assert!(complaint("--rate 5k").contains("croupier run --rate"));
+        assert!(complaint("--connect").contains("croupier check --connect"));
+        assert!(complaint("--workers 5").contains("croupier run calls --workers"));
+    }
+
+    #[test]
+    fn an_option_of_another_command_is_told_that_command() {
+        assert_eq!(complaint("doctor --rate 5k"), "--rate is no option of doctor; it is one of run");
+        assert_eq!(
+            complaint("run --entries 5"),
+            "--entries is no option of pubsub; it is one of run registry"
+        );
+        assert!(complaint("config show --connect").ends_with("it is one of check"));
+    }
+
+    #[test]
+    fn a_value_that_is_missing_or_empty_is_told_what_it_is() {
+        for line in ["run --rate", "run --rate --duration 5s", "run --rate= --duration 5s"] {
+            assert_eq!(complaint(line), "--rate has no value; write --rate RATE", "{line}");
+        }
+        assert_eq!(complaint("run --out --json -"), "--out has no value; write --out FOLDER");
+        assert_eq!(complaint("run --closed=5"), "--closed takes no value, and was given \"5\"");
+        assert_eq!(
+            complaint("run --fail-on-regression 5%"),
+            "--fail-on-regression: there is no --baseline to be worse than"
+        );
+        for (command, part) in [
+            ("check", "the file of a configuration is missing, as in `croupier check node.toml`"),
+            ("doctor", "an argument is empty: `croupier doctor` takes one file at most"),
+            ("show", "an argument is empty: `croupier show` takes one run"),
+            ("compare", "an argument is empty: `croupier compare` takes two folders"),
+            ("config", "what to do is missing, as in `croupier config show node.toml`"),
+            ("local", "what to do is missing, as in `croupier local up`"),
+            ("run", "unknown scenario \"\"; known: pubsub"),
+        ] {
+            let text = parse([command, ""].map(OsString::from)).expect_err(command).to_string();
+            assert!(text.starts_with(part), "{text}");
+        }
     }
 
     #[test]
     fn unknown_words_are_told_the_known_ones() {
-        assert!(complaint("walk").contains("known: run, show, compare, local, check"));
-        assert!(complaint("run pubsubs").contains("known: pubsub"));
-        assert!(complaint("run registry calls").contains("known: pubsub, fanout, reqrep, registry, calls"));
-        assert!(complaint("run pubsub pubsub").contains("known: pubsub"));
+        assert!(complaint("walk").contains("\"walk\"; known: run, show, compare, local, check"));
+        assert!(complaint("rnu").contains("\"rnu\"; did you mean run? known: run, show, compare"));
+        assert!(complaint("run pubsubs").contains("did you mean pubsub? known: pubsub, fanout"));
+        assert_eq!(
+            complaint("run registry calls"),
+            "\"calls\" is too many: `croupier run` takes one scenario"
+        );
+        assert!(complaint("run pubsub pubsub").contains("takes one scenario"));
     }
 
     #[test]
@@ -202,7 +272,10 @@ pub(crate) mod tests {
         assert_eq!(parse_line("doctor node.toml").unwrap(), Command::Doctor(expected));
         for (line, part) in [
             ("top here", "ip:port"),
-            ("top 127.0.0.1:5 127.0.0.1:6", "ip:port"),
+            ("top 127.0.0.1:5 127.0.0.1:6", "takes one address"),
+            ("show --schema run", "takes one run, or --schema"),
+            ("show run --schema", "takes one run, or --schema"),
+            ("compare a b c", "takes two folders"),
             ("top --interval 5ms", "100ms"),
             ("top --rate 5k", "no option of top"),
             ("doctor --once", "no option of doctor"),

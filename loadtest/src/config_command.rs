@@ -8,7 +8,7 @@ use croupier::config::{Config, ConfigError, Cpus, Loaded, Sources};
 use croupier::probe;
 use lexopt::{Arg, Parser, ValueExt};
 
-use crate::cli::{Command, OptionRow, Topic, UsageError, option_name, unknown_word};
+use crate::cli::{Asked, Command, OptionRow, Topic, UsageError, asked, too_many, unknown_word, value};
 use crate::connect_check::ServersChecked;
 use crate::console::Console;
 use crate::quantity::counted;
@@ -32,6 +32,12 @@ pub(crate) struct GivenSources {
 }
 
 impl GivenSources {
+    /// Takes the value of `--set`.
+    fn add(&mut self, parser: &mut Parser, option: &'static str) -> Result<(), UsageError> {
+        self.assignments.push(value(parser, option, SET.value)?.string()?);
+        Ok(())
+    }
+
     fn load(&self) -> Result<Loaded, ConfigError> {
         let sources = self.file.iter().fold(Sources::new().environment(), Sources::file);
         self.assignments.iter().fold(sources, Sources::set).load()
@@ -42,6 +48,9 @@ impl GivenSources {
 const CONFIGURATION: u8 = 78;
 
 const COMMANDS: &str = "show, schema";
+
+const NO_FILE: UsageError =
+    UsageError::Missing { what: "the file of a configuration", command: "check", example: "node.toml" };
 
 /// What `--help` says above the options of `check`.
 pub(crate) const CHECK_ABOUT: &str = "\
@@ -78,9 +87,18 @@ pub(crate) const CHECK_ROWS: &[OptionRow] = &[
 /// Reads what stands after `croupier config`.
 pub(crate) fn parse(parser: &mut Parser, topic: Topic) -> Result<Command, UsageError> {
     let word = match parser.next()? {
-        Some(Arg::Value(word)) => word,
-        Some(option) => return answer_or_refuse(&option, topic, "config"),
-        None => return Err(unknown_word("command after config", "".as_ref(), COMMANDS)),
+        Some(Arg::Value(word)) if !word.is_empty() => word,
+        None | Some(Arg::Value(_)) => {
+            let example = "show node.toml`, or `croupier config schema";
+            return Err(UsageError::Missing { what: "what to do", command: "config", example });
+        }
+        Some(argument) => match asked(&argument, topic)? {
+            Asked::Instead(command) => return Ok(*command),
+            Asked::Option(option) if topic.option_names().contains(&option) => {
+                return Err(UsageError::OptionBeforeCommand { option, command: "config show" });
+            }
+            Asked::Option(option) => return Err(UsageError::other(option, "config")),
+        },
     };
     let is_show = word == "show";
     if !is_show && word != "schema" {
@@ -90,18 +108,17 @@ pub(crate) fn parse(parser: &mut Parser, topic: Topic) -> Result<Command, UsageE
     let mut origins = false;
     while let Some(argument) = parser.next()? {
         match argument {
-            Arg::Value(path) if is_show && sources.file.is_none() => sources.file = Some(path.into()),
-            Arg::Value(word) => return Err(unknown_word("word", &word, "one file at most")),
-            option => match option_name(&option, topic)? {
-                "--set" if is_show => sources.assignments.push(parser.value()?.string()?),
-                "--origin" if is_show => origins = true,
-                _ => {
-                    return answer_or_refuse(
-                        &option,
-                        topic,
-                        if is_show { "config show" } else { "config schema" },
-                    );
-                }
+            Arg::Value(path) if is_show && sources.file.is_none() && !path.is_empty() => {
+                sources.file = Some(path.into());
+            }
+            Arg::Value(word) if is_show => return Err(too_many(&word, "config show", "one file at most")),
+            Arg::Value(word) => return Err(too_many(&word, "config schema", "no file")),
+            argument => match asked(&argument, topic)? {
+                Asked::Instead(command) => return Ok(*command),
+                Asked::Option(option @ "--set") if is_show => sources.add(parser, option)?,
+                Asked::Option("--origin") if is_show => origins = true,
+                Asked::Option(option) if is_show => return Err(UsageError::other(option, "config show")),
+                Asked::Option(option) => return Err(UsageError::other(option, "config schema")),
             },
         }
     }
@@ -118,27 +135,23 @@ pub(crate) fn parse_check(parser: &mut Parser, topic: Topic) -> Result<Command, 
     let mut connects = false;
     while let Some(argument) = parser.next()? {
         match argument {
-            Arg::Value(path) if sources.file.is_none() => sources.file = Some(path.into()),
-            Arg::Value(word) => return Err(unknown_word("word", &word, "one file")),
-            option => match option_name(&option, topic)? {
-                "--set" => sources.assignments.push(parser.value()?.string()?),
-                "--connect" => connects = true,
-                _ => return answer_or_refuse(&option, topic, "check"),
+            Arg::Value(path) if sources.file.is_none() && !path.is_empty() => {
+                sources.file = Some(path.into());
+            }
+            Arg::Value(word) if !word.is_empty() => return Err(too_many(&word, "check", "one file")),
+            Arg::Value(_) => return Err(NO_FILE),
+            argument => match asked(&argument, topic)? {
+                Asked::Instead(command) => return Ok(*command),
+                Asked::Option(option @ "--set") => sources.add(parser, option)?,
+                Asked::Option("--connect") => connects = true,
+                Asked::Option(option) => return Err(UsageError::other(option, "check")),
             },
         }
     }
     if sources.file.is_none() {
-        return Err(unknown_word("file", "".as_ref(), "croupier check node.toml"));
+        return Err(NO_FILE);
     }
     Ok(Command::Config(ConfigCommand::Check { sources, connects }))
-}
-
-fn answer_or_refuse(option: &Arg<'_>, topic: Topic, scenario: &'static str) -> Result<Command, UsageError> {
-    match option_name(option, topic)? {
-        "--help" => Ok(Command::Help(topic)),
-        "--version" => Ok(Command::Version),
-        option => Err(UsageError::OtherScenario { option, scenario }),
-    }
 }
 
 pub(crate) fn run(command: &ConfigCommand) -> ExitCode {
@@ -259,8 +272,12 @@ mod tests {
         }
         assert_eq!(parse_line("config show --help").expect("known"), Command::Help(Topic::Config));
         for (line, part) in [
-            ("config", "known: show, schema"),
-            ("config shwo", "known: show, schema"),
+            ("config", "as in `croupier config show node.toml`, or `croupier config schema`"),
+            ("config shwo", "did you mean show? known: show, schema"),
+            ("config --origin", "as in `croupier config show --origin ..`"),
+            ("config schema n.toml", "takes no file"),
+            ("check --set", "--set has no value; write --set KEY=VALUE"),
+            ("check n.toml --set --connect", "--set has no value"),
             ("config --rate 5", "no option of config"),
             ("config schema --set a=1", "no option of config schema"),
             ("config show --orign", "did you mean --origin?"),

@@ -58,7 +58,8 @@ const AT_MAX: Duration = Duration::from_secs(24 * 3600);
 /// The longest that a process stands still.
 const FREEZE_MAX: Duration = Duration::from_secs(600);
 
-const EXAMPLE: &str = "'3s kill n2' or '6s freeze n3 5s'";
+/// Of the workers of run calls, which have no partitions; nodes have the example of [`NodeFault`].
+const EXAMPLE: &str = "'3s kill w2' or '6s freeze w1 5s'";
 
 impl Fault {
     /// Reads `<time> kill <node>` or `<time> freeze <node> <how long>`; nodes are called `letter` and a

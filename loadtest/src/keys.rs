@@ -36,7 +36,10 @@ impl KeyChoice {
         let exponent = text.strip_prefix("zipf:").and_then(|exponent| exponent.parse::<f64>().ok());
         match exponent.filter(|exponent| *exponent > 0.0 && *exponent <= EXPONENT_MAX) {
             Some(exponent) => Ok(Self::Zipf(exponent)),
-            None => Err(QuantityError::NotANumber { example: "uniform or zipf:1.1 (above 0, at most 5)" }),
+            None => Err(QuantityError::Form {
+                form: "uniform or zipf:EXPONENT, above 0 and at most 5",
+                example: "zipf:1.1",
+            }),
         }
     }
 

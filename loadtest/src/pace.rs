@@ -28,7 +28,7 @@ pub(crate) struct Ramp {
 /// Each has histograms on each shard, and a row in the report.
 const STEPS_MAX: u64 = 100;
 
-const EXAMPLE: &str = "10k..200k/10";
+const FORM: QuantityError = QuantityError::Form { form: "RATE..RATE/STEPS", example: "10k..200k/10" };
 
 impl Pace {
     /// Messages a second over the whole of it, or what there is of it in a closed loop: nothing.
@@ -62,9 +62,11 @@ impl fmt::Display for Pace {
 impl Ramp {
     /// Reads `10k..200k/10`: from, to, and the number of steps.
     pub(crate) fn parse(text: &str) -> Result<Self, QuantityError> {
-        let wrong = QuantityError::NotANumber { example: EXAMPLE };
-        let (rates, steps) = text.split_once('/').ok_or_else(|| wrong.clone())?;
-        let (first, last) = rates.split_once("..").ok_or(wrong)?;
+        let (rates, steps) = text.split_once('/').ok_or(FORM)?;
+        let (first, last) = rates.split_once("..").ok_or(FORM)?;
+        if [first, last, steps].contains(&"") {
+            return Err(FORM);
+        }
         Ok(Self {
             first: Rate::parse(first)?,
             last: Rate::parse(last)?,
@@ -105,6 +107,10 @@ mod tests {
             ["", "10k", "10k..20k", "10k..20k/1", "10k..20k/101", "..20k/2", "10k../2", "0..5/2", "a..b/2"]
         {
             assert!(Ramp::parse(text).is_err(), "{text:?} was accepted");
+        }
+        for half in ["", "10k", "10k..", "10k..20k", "10k..20k/", "..20k/2"] {
+            let error = Ramp::parse(half).expect_err(half).to_string();
+            assert_eq!(error, "the form is RATE..RATE/STEPS, as in 10k..200k/10", "{half:?}");
         }
     }
 

@@ -26,8 +26,12 @@ pub(crate) struct Size {
 pub(crate) enum QuantityError {
     #[error("not a number; write for example {example}")]
     NotANumber { example: &'static str },
+    #[error("not a whole number; write for example {example}")]
+    NotWhole { example: &'static str },
     #[error("not a whole number a second")]
     Fraction,
+    #[error("the form is {form}, as in {example}")]
+    Form { form: &'static str, example: &'static str },
     #[error("the unit is missing; write for example 10s or 500ms")]
     UnitMissing,
     #[error("unknown unit {unit:?}; known are {known}")]
@@ -60,9 +64,10 @@ impl Rate {
             "" => 1,
             "k" | "K" => 1_000,
             "m" | "M" => 1_000_000,
+            _ if number.is_empty() => return Err(QuantityError::NotANumber { example: RATES }),
             _ => return Err(QuantityError::UnitUnknown { unit: unit.to_owned(), known: "k and M" }),
         };
-        let micro = scaled_to_millionths(number, "50000, 50k or 1M")?.checked_mul(scale);
+        let micro = scaled_to_millionths(number, RATES)?.checked_mul(scale);
         let per_second = match micro {
             Some(micro) if micro % MILLION != 0 => return Err(QuantityError::Fraction),
             Some(micro) => micro / MILLION,
@@ -147,7 +152,7 @@ pub(crate) fn parse_duration(
 /// Reads `5%` or `2.5 %`, as a part of one: from 0 to 10.
 pub(crate) fn parse_percent(text: &str) -> Result<f64, QuantityError> {
     let number = text.strip_suffix('%').map(str::trim_end);
-    let number = number.ok_or(QuantityError::NotANumber { example: "5%" })?;
+    let number = number.ok_or(QuantityError::Form { form: "PERCENT%", example: "5%" })?;
     let millionths = scaled_to_millionths(number, "5%")?;
     let millionths = within(millionths, 0..=1_000 * MILLION)
         .map_err(|_| QuantityError::OutOfRange { least: "0%".to_owned(), most: "1000%".to_owned() })?;
@@ -157,13 +162,21 @@ pub(crate) fn parse_percent(text: &str) -> Result<f64, QuantityError> {
 /// Reads a whole number, with `k` and `M` for thousands and millions, within `allowed`.
 pub(crate) fn parse_count(text: &str, allowed: RangeInclusive<u64>) -> Result<u64, QuantityError> {
     let (number, unit) = split_unit(text);
+    let example = if *allowed.end() < 10_000 { "3" } else { "3 or 10k" };
     let scale = match unit {
         "" => 1,
         "k" | "K" => 1_000,
         "m" | "M" => 1_000_000,
+        _ if number.is_empty() => return Err(QuantityError::NotANumber { example }),
         _ => return Err(QuantityError::UnitUnknown { unit: unit.to_owned(), known: "k and M" }),
     };
-    let count = number.parse::<u64>().map_err(|_| QuantityError::NotANumber { example: "3 or 10k" })?;
+    if number.contains('.') {
+        return Err(QuantityError::NotWhole { example });
+    }
+    let count = number.parse::<u64>().map_err(|_| match number {
+        "" => QuantityError::NotANumber { example },
+        _ => out_of(&allowed),
+    })?;
     within(count.saturating_mul(scale), allowed)
 }
 
@@ -204,6 +217,9 @@ pub(crate) fn whole(number: f64) -> String {
 
 const MILLION: u64 = 1_000_000;
 
+/// Examples of rates.
+const RATES: &str = "50000, 50k or 1M";
+
 /// Digits after the point that count; more are refused rather than rounded.
 const FRACTION_DIGITS_MAX: usize = 6;
 
@@ -228,7 +244,11 @@ fn within(number: u64, allowed: RangeInclusive<u64>) -> Result<u64, QuantityErro
     if allowed.contains(&number) {
         return Ok(number);
     }
-    Err(QuantityError::OutOfRange { least: allowed.start().to_string(), most: allowed.end().to_string() })
+    Err(out_of(&allowed))
+}
+
+fn out_of(allowed: &RangeInclusive<u64>) -> QuantityError {
+    QuantityError::OutOfRange { least: allowed.start().to_string(), most: allowed.end().to_string() }
 }
 
 #[cfg(test)]
@@ -318,6 +338,22 @@ mod tests {
         for text in ["0", "10001", "1.5", "k", "3x"] {
             assert!(parse_count(text, 1..=10_000).is_err(), "{text:?} was accepted");
         }
+    }
+
+    #[test]
+    fn what_is_no_number_has_no_unknown_unit() {
+        for (text, answer) in [
+            ("two", "not a number; write for example 3"),
+            ("-1", "not a number; write for example 3"),
+            ("1.5", "not a whole number"),
+            ("3x", "unknown unit \"x\""),
+            ("99999999999999999999", "allowed is 1 to 64"),
+        ] {
+            let error = parse_count(text, 1..=64).expect_err(text).to_string();
+            assert!(error.contains(answer), "{text}: {error}");
+        }
+        assert_eq!(Rate::parse("fast"), Err(QuantityError::NotANumber { example: RATES }));
+        assert_eq!(parse_percent("5").expect_err("no %").to_string(), "the form is PERCENT%, as in 5%");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::quantity::{Rate, parse_count, parse_duration, whole};
+use crate::quantity::{QuantityError, Rate, parse_count, parse_duration, whole};
 use crate::report::rounded;
 use crate::results::Histograms;
 
@@ -110,6 +110,21 @@ impl Slo {
         let column_of_right = text[..place].chars().count() + length + column(right, right.trim_start());
         let limit = measure.limit(right.trim()).map_err(|reason| at(column_of_right, reason))?;
         Ok(Self { text: text.trim().to_owned(), measure, comparison, limit })
+    }
+
+    /// Reads what a rate is searched for by, which is the limit of a latency.
+    pub(crate) fn parse_objective(text: &str, measures: &Measures) -> Result<Self, QuantityError> {
+        let form = QuantityError::Form {
+            form: "LATENCY.POINT<TIME",
+            example: "'p99.9<2ms', 'e2e.max<20ms' or 'wire.p50<300us'",
+        };
+        let about = text.split(['<', '=', '>']).next().unwrap_or_default().trim();
+        let latency = about.split_once('.').map_or(about, |(latency, _)| latency);
+        if !text.contains('<') || !(is_point(about) || measures.latencies.contains(&latency)) {
+            return Err(form);
+        }
+        let objective = Self::parse(text, measures)?;
+        objective.limited_latency().map(|_| objective.clone()).ok_or(form)
     }
 
     /// The latency that it holds below a limit; none when it is about anything else.
@@ -406,9 +421,9 @@ mod tests {
             ("e2e.p99.9<2", 11, "unit is missing"),
             ("e2e.p99.9 <  2x", 14, "unknown unit"),
             ("lost=", 6, "limit is missing"),
-            ("lost=few", 6, "unknown unit"),
+            ("lost=few", 6, "not a number"),
             ("e2e<1ms", 1, "known:"),
-            ("rate>fast", 6, "unknown unit"),
+            ("rate>fast", 6, "not a number"),
         ] {
             let error = Slo::parse(slo, &MEASURES).expect_err(slo);
             assert_eq!(error.column, column, "{slo:?}: {error}");

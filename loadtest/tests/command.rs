@@ -34,9 +34,12 @@ fn help_and_version_go_to_standard_output() {
         assert!(of_command.contains(&row) && !text.contains(&row), "{of_command}");
     }
 
-    let version = croupier(&["--version"]);
-    assert_eq!(version.status.code(), Some(0));
-    assert_eq!(String::from_utf8_lossy(&version.stdout), format!("croupier {}\n", env!("CARGO_PKG_VERSION")));
+    for arguments in [&["--version"][..], &["run", "--version"], &["config", "show", "-V"]] {
+        let version = croupier(arguments);
+        assert_eq!(version.status.code(), Some(0), "{version:?}");
+        let told = String::from_utf8_lossy(&version.stdout);
+        assert_eq!(told, format!("croupier {}\n", env!("CARGO_PKG_VERSION")));
+    }
 }
 
 #[test]
@@ -46,7 +49,14 @@ fn a_wrong_command_line_is_exit_code_2_with_the_nearest_right_option() {
     check_usage(&["run", "--size", "47"], "48");
     check_usage(&["run", "calls", "--rtae", "5k"], "see croupier run calls --help");
     check_usage(&["local", "up", "--nods", "2"], "see croupier local --help");
-    check_usage(&["run", "--rate"], "--rate");
+    check_usage(&["run", "--rate"], "--rate has no value; write --rate RATE");
+    check_usage(&["check"], "the file of a configuration is missing");
+    check_usage(&["check", ""], "the file of a configuration is missing");
+    check_usage(&["doctor", "--foo"], "unknown option --foo\nsee croupier doctor --help");
+    check_usage(&["run", "--ramp", "10k..100k"], "the form is RATE..RATE/STEPS, as in 10k..200k/10");
+    check_usage(&["run", "--find-max", "p99.9"], "the form is LATENCY.POINT<TIME, as in 'p99.9<2ms'");
+    check_usage(&["run", "--shards", "two"], "--shards two: not a number");
+    check_usage(&["run", "--closed=5"], "--closed takes no value");
     check_usage(&["run", "--duration", "10"], "unit");
     check_usage(&["walk"], "known: run, show, compare, local, check, config, top, doctor");
     check_usage(&["run", "nonsense"], "known: pubsub, fanout, reqrep, registry, calls");

@@ -3,8 +3,8 @@
 use lexopt::{Arg, Parser, ValueExt};
 
 use super::Command;
-use super::error::{UsageError, unknown_word};
-use super::nearest::option_name;
+use super::error::{UsageError, too_many};
+use super::nearest::{Asked, asked, value};
 use super::topic::Topic;
 use crate::compare::CompareOptions;
 use crate::quantity::parse_percent;
@@ -15,17 +15,17 @@ pub(super) fn parse(parser: &mut Parser, topic: Topic) -> Result<Command, UsageE
     let mut fail_on_regression = None;
     while let Some(argument) = parser.next()? {
         match argument {
-            Arg::Value(path) if paths.len() < 2 => paths.push(path.into()),
-            Arg::Value(word) => return Err(unknown_word("argument", &word, "two folders")),
-            argument => match option_name(&argument, topic)? {
-                "--help" => return Ok(Command::Help(topic)),
-                option @ "--fail-on-regression" => {
-                    let given = parser.value()?.string()?;
+            Arg::Value(path) if paths.len() < 2 && !path.is_empty() => paths.push(path.into()),
+            Arg::Value(word) => return Err(too_many(&word, "compare", "two folders")),
+            argument => match asked(&argument, topic)? {
+                Asked::Instead(command) => return Ok(*command),
+                Asked::Option(option @ "--fail-on-regression") => {
+                    let given = value(parser, option, "PERCENT")?.string()?;
                     let limit = parse_percent(&given);
                     fail_on_regression =
                         Some(limit.map_err(|reason| UsageError::BadValue { option, given, reason })?);
                 }
-                option => return Err(UsageError::OtherScenario { option, scenario: "compare" }),
+                Asked::Option(option) => return Err(UsageError::other(option, "compare")),
             },
         }
     }

@@ -3,8 +3,8 @@
 use lexopt::{Arg, Parser};
 
 use super::Command;
-use super::error::{UsageError, unknown_word};
-use super::nearest::option_name;
+use super::error::{UsageError, too_many};
+use super::nearest::{Asked, asked};
 use super::topic::Topic;
 use crate::doctor::DoctorOptions;
 
@@ -13,11 +13,13 @@ pub(super) fn parse(parser: &mut Parser, topic: Topic) -> Result<Command, UsageE
     let mut options = DoctorOptions::default();
     while let Some(argument) = parser.next()? {
         match argument {
-            Arg::Value(path) if options.config.is_none() => options.config = Some(path.into()),
-            Arg::Value(word) => return Err(unknown_word("argument", &word, "one file")),
-            argument => match option_name(&argument, topic)? {
-                "--help" => return Ok(Command::Help(topic)),
-                option => return Err(UsageError::OtherScenario { option, scenario: "doctor" }),
+            Arg::Value(path) if options.config.is_none() && !path.is_empty() => {
+                options.config = Some(path.into());
+            }
+            Arg::Value(word) => return Err(too_many(&word, "doctor", "one file at most")),
+            argument => match asked(&argument, topic)? {
+                Asked::Instead(command) => return Ok(*command),
+                Asked::Option(option) => return Err(UsageError::other(option, "doctor")),
             },
         }
     }

@@ -4,8 +4,8 @@ use std::ffi::OsString;
 
 use lexopt::{Arg, Parser, ValueExt};
 
-use super::error::{UsageError, unknown_word};
-use super::nearest::option_name;
+use super::error::{UsageError, too_many, unknown_word};
+use super::nearest::{Asked, asked, value};
 use super::topic::Topic;
 use super::{Command, help::OptionRow};
 use crate::options::{CallsOptions, Options, OutputOptions, RegistryOptions, RunOptions, row_of};
@@ -26,16 +26,19 @@ pub(super) fn parse(parser: &mut Parser, topic: Topic) -> Result<Command, UsageE
         if let Arg::Value(word) = argument {
             let known = PATTERNS.map(Pattern::name).into_iter();
             let mut known = known.chain([RegistryOptions::SCENARIO, CallsOptions::SCENARIO]);
-            let found = known.find(|known| word == *known).filter(|_| scenario.is_none());
-            scenario = Some(found.ok_or_else(|| unknown_word("scenario", &word, SCENARIOS))?);
+            let found = known.find(|known| word == *known);
+            let found = found.ok_or_else(|| unknown_word("scenario", &word, SCENARIOS))?;
+            if scenario.replace(found).is_some() {
+                return Err(too_many(&word, "run", "one scenario"));
+            }
             continue;
         }
-        match option_name(&argument, topic)? {
-            "--help" => return Ok(Command::Help(topic)),
-            "--version" => return Ok(Command::Version),
-            option => {
-                let row = row_of(option).ok_or(UsageError::OtherScenario { option, scenario: "run" })?;
-                let value = if row.value.is_empty() { OsString::new() } else { parser.value()? };
+        match asked(&argument, topic)? {
+            Asked::Instead(command) => return Ok(*command),
+            Asked::Option(option) => {
+                let row = row_of(option).ok_or_else(|| UsageError::other(option, "run"))?;
+                let takes_none = row.value.is_empty();
+                let value = if takes_none { OsString::new() } else { value(parser, option, row.value)? };
                 given.push((row, value));
             }
         }
@@ -62,7 +65,7 @@ fn options<O: Options>(mut options: O, given: Vec<Given>) -> Result<O, UsageErro
             continue;
         }
         if !options.knows(option) {
-            return Err(UsageError::OtherScenario { option, scenario: options.scenario() });
+            return Err(UsageError::other(option, options.scenario()));
         }
         let given = value.string()?;
         let set = options.set(option, &given);

@@ -3,8 +3,8 @@
 use lexopt::{Arg, Parser};
 
 use super::Command;
-use super::error::{UsageError, unknown_word};
-use super::nearest::option_name;
+use super::error::{UsageError, too_many};
+use super::nearest::{Asked, asked};
 use super::topic::Topic;
 use crate::show::ShowOptions;
 
@@ -13,12 +13,17 @@ pub(super) fn parse(parser: &mut Parser, topic: Topic) -> Result<Command, UsageE
     let mut options = None;
     while let Some(argument) = parser.next()? {
         match argument {
-            Arg::Value(path) if options.is_none() => options = Some(ShowOptions::Run(path.into())),
-            Arg::Value(word) => return Err(unknown_word("argument", &word, "one run")),
-            argument => match option_name(&argument, topic)? {
-                "--help" => return Ok(Command::Help(topic)),
-                "--schema" if options.is_none() => options = Some(ShowOptions::Schema),
-                option => return Err(UsageError::OtherScenario { option, scenario: "show" }),
+            Arg::Value(path) if options.is_none() && !path.is_empty() => {
+                options = Some(ShowOptions::Run(path.into()));
+            }
+            Arg::Value(word) => return Err(too_many(&word, "show", "one run, or --schema")),
+            argument => match asked(&argument, topic)? {
+                Asked::Instead(command) => return Ok(*command),
+                Asked::Option(option @ "--schema") if options.is_some() => {
+                    return Err(too_many(option.as_ref(), "show", "one run, or --schema"));
+                }
+                Asked::Option("--schema") => options = Some(ShowOptions::Schema),
+                Asked::Option(option) => return Err(UsageError::other(option, "show")),
             },
         }
     }

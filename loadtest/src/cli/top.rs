@@ -5,8 +5,8 @@ use std::time::Duration;
 use lexopt::{Arg, Parser, ValueExt};
 
 use super::Command;
-use super::error::UsageError;
-use super::nearest::option_name;
+use super::error::{UsageError, too_many};
+use super::nearest::{Asked, asked, value};
 use super::topic::Topic;
 use crate::quantity::parse_duration;
 use crate::top::TopOptions;
@@ -20,23 +20,23 @@ pub(super) fn parse(parser: &mut Parser, topic: Topic) -> Result<Command, UsageE
     let mut has_address = false;
     while let Some(argument) = parser.next()? {
         if let Arg::Value(word) = argument {
+            if has_address {
+                return Err(too_many(&word, "top", "one address"));
+            }
             let given = word.string()?;
-            options.address = match given.parse() {
-                Ok(address) if !has_address => address,
-                _ => return Err(UsageError::BadAddress { given }),
-            };
+            options.address = given.parse().map_err(|_| UsageError::BadAddress { given })?;
             has_address = true;
             continue;
         }
-        match option_name(&argument, topic)? {
-            "--help" => return Ok(Command::Help(topic)),
-            "--once" => options.once = true,
-            option @ "--interval" => {
-                let given = parser.value()?.string()?;
+        match asked(&argument, topic)? {
+            Asked::Instead(command) => return Ok(*command),
+            Asked::Option("--once") => options.once = true,
+            Asked::Option(option @ "--interval") => {
+                let given = value(parser, option, "TIME")?.string()?;
                 options.interval = parse_duration(&given, INTERVALS)
                     .map_err(|reason| UsageError::BadValue { option, given, reason })?;
             }
-            option => return Err(UsageError::OtherScenario { option, scenario: "top" }),
+            Asked::Option(option) => return Err(UsageError::other(option, "top")),
         }
     }
     Ok(Command::Top(options))

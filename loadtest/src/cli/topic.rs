@@ -82,6 +82,9 @@ impl Topic {
 
     const SCENARIOS: [Self; 5] = [Self::Run, Self::Fanout, Self::Reqrep, Self::Registry, Self::Calls];
 
+    const OTHERS: [Self; 7] =
+        [Self::Show, Self::Compare, Self::Local, Self::Check, Self::Config, Self::Top, Self::Doctor];
+
     /// The command, without the program's name.
     pub(crate) fn command(self) -> &'static str {
         match self {
@@ -131,6 +134,24 @@ impl Topic {
         let sections = topics.iter().flat_map(|topic| topic.page().sections);
         let names = sections.flat_map(|section| section.rows).map(|row| row.name);
         names.filter(|name| name.starts_with("--")).collect()
+    }
+
+    /// The commands that know an option, as they are written before it.
+    pub(crate) fn commands_of(option: &str) -> Vec<&'static str> {
+        let knows = |topic: &&Self| {
+            topic.page().sections.iter().flat_map(|section| &section.rows).any(|row| row.name == option)
+        };
+        let of = |topics: &'static [Self]| topics.iter().filter(knows).map(|topic| topic.command());
+        let scenarios =
+            of(&Self::SCENARIOS).map(|command| if command == "run" { "run pubsub" } else { command });
+        let scenarios: Vec<&str> = scenarios.collect();
+        let is_of_all = scenarios.len() == Self::SCENARIOS.len();
+        let others = of(&Self::OTHERS).map(|command| match command {
+            "local" => "local up",
+            "config" => "config show",
+            command => command,
+        });
+        if is_of_all { vec!["run"] } else { scenarios }.into_iter().chain(others).collect()
     }
 
     /// The text.
@@ -356,12 +377,12 @@ fn scenario_sections(own: &[&[OptionRow]]) -> Vec<Section> {
     vec![
         Section { head: "options, and in brackets what holds without them", rows },
         Section { head: "what it leaves, and what it is held to", rows: OutputOptions::ROWS.to_vec() },
-        Section { head: "", rows: vec![HELP] },
+        Section { head: "", rows: vec![HELP, VERSION] },
     ]
 }
 
 fn sections(tables: &[&[OptionRow]]) -> Vec<Section> {
-    vec![Section { head: "", rows: [tables.concat(), vec![HELP]].concat() }]
+    vec![Section { head: "", rows: [tables.concat(), vec![HELP, VERSION]].concat() }]
 }
 
 #[cfg(test)]
@@ -398,6 +419,21 @@ mod tests {
             assert!(has(topic, right) && !has(topic, wrong), "{}", topic.text());
         }
         assert!(Topic::Run.text().contains(&format!("least {HEAD_BYTES}")));
+    }
+
+    #[test]
+    fn an_option_is_told_the_commands_that_know_it() {
+        for (option, commands) in [
+            ("--rate", &["run"][..]),
+            ("--topics", &["run pubsub", "run fanout", "run reqrep"]),
+            ("--workers", &["run calls"]),
+            ("--set", &["check", "config show"]),
+            ("--port", &["local up"]),
+            ("--fail-on-regression", &["run", "compare"]),
+            ("--nothing", &[]),
+        ] {
+            assert_eq!(Topic::commands_of(option), commands, "{option}");
+        }
     }
 
     #[test]

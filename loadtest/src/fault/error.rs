@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
+use crate::cli::or_one_of;
+
 /// The text completes "`--fault '3s kil c2/1'`: ".
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub(crate) enum FaultError {
     #[error("begins with the time at which it strikes, as in '3s {given}'")]
     NoTime { given: String },
-    #[error("unknown fault {given:?}; did you mean {nearest}? known: {known}")]
-    UnknownAct { given: String, nearest: &'static str, known: &'static str },
+    #[error("unknown fault {given:?}{}", or_one_of(given, known))]
+    UnknownAct { given: String, known: &'static str },
     #[error("{act} is written as '{form}'")]
     Form { act: &'static str, form: &'static str },
     #[error("there is no server {given}; there are c1/1 to c{clusters}/{nodes}")]

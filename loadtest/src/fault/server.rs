@@ -4,7 +4,6 @@ use std::fmt;
 use std::time::Duration;
 
 use super::FaultError;
-use crate::cli::nearest;
 use crate::quantity::{QuantityError, parse_duration};
 
 /// What happens to a server, and when.
@@ -95,7 +94,7 @@ impl ServerFault {
                 return Ok(Self { at, act, server });
             }
             [act, ..] => return Err(not_so(act).into()),
-            [] => return Err(not_so("").into()),
+            [] => return Err(FaultError::Form { act: "a fault", form: form("kill") }.into()),
         };
         Ok(Self { at, act, server: ServerId::parse(server, clusters, nodes)? })
     }
@@ -130,9 +129,7 @@ fn parse_pair(pair: &str, clusters: usize, nodes: usize) -> Result<(ServerId, Se
 fn not_so(given: &str) -> FaultError {
     match ACTS.into_iter().find(|act| *act == given) {
         Some(act) => FaultError::Form { act, form: form(act) },
-        None => {
-            FaultError::UnknownAct { given: given.to_owned(), nearest: nearest(given, ACTS), known: KNOWN }
-        }
+        None => FaultError::UnknownAct { given: given.to_owned(), known: KNOWN },
     }
 }
 
@@ -247,7 +244,8 @@ mod tests {
             ("", "begins with the time"),
             ("kill c2/1", "'3s kill c2/1'"),
             ("3 kill c2/1", "the unit is missing"),
-            ("3s", "known: kill"),
+            ("3s", "a fault is written as '3s kill c2/1'"),
+            ("3s explode c2/1", "unknown fault \"explode\"; known: kill"),
             ("3s kil c2/1", "did you mean kill?"),
             ("3s restrat c2/1", "did you mean restart?"),
             ("3s lameduck c2/1", "did you mean lame-duck?"),

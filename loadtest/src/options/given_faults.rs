@@ -22,7 +22,8 @@ impl GivenFaults {
             return Ok(());
         }
         if self.texts.len() >= FAULTS_MAX {
-            return Err(QuantityError::OutOfRange { least: "0".to_owned(), most: FAULTS_MAX.to_string() });
+            let reason = format!("there are {FAULTS_MAX} already, which is the most");
+            return Err(QuantityError::NotTogether { reason });
         }
         self.texts.push(given.to_owned());
         Ok(())

@@ -110,7 +110,8 @@ impl OutputOptions {
                 let read = Slo::parse(&given, measures).map_err(QuantityError::from);
                 let slo = read.and_then(|slo| match self.slos.len() {
                     SLOS_MAX => {
-                        Err(QuantityError::OutOfRange { least: "0".to_owned(), most: SLOS_MAX.to_string() })
+                        let reason = format!("there are {SLOS_MAX} already, which is the most");
+                        Err(QuantityError::NotTogether { reason })
                     }
                     _ => Ok(slo),
                 });

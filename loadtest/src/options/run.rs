@@ -212,7 +212,6 @@ reqrep: requests on many topics, each answered by the shard that serves the topi
         let Some(objective) = &self.find_max else { return Ok(()) };
         let latency = objective.limited_latency();
         let reason = match self.pace {
-            _ if latency.is_none() => "a rate is searched for by the limit of a latency, as in 'p99.9<2ms'",
             Pace::Ramp(_) => "--ramp has its own rates",
             Pace::Closed { .. } => "a closed loop has the rate that it finds",
             Pace::Steady(_) if !self.faults.is_empty() => "what is lost to a fault says nothing about a rate",
@@ -332,7 +331,7 @@ impl Options for RunOptions {
                 self.given.has_servers = true;
             }
             "--config" => self.config = Some(given.into()),
-            "--find-max" => self.find_max = Some(Slo::parse(given, self.measures())?),
+            "--find-max" => self.find_max = Some(Slo::parse_objective(given, self.measures())?),
             "--runs" => self.runs = count(given, RUNS_MAX)?,
             "--processes" => self.processes = count(given, PROCESSES_MAX)?,
             "--shards" => self.shards = count(given, SHARDS_MAX)?,
@@ -525,9 +524,12 @@ mod tests {
         assert_eq!(given.find_max.map(|objective| objective.to_string()).as_deref(), Some("p99.9<2ms"));
         assert_eq!(given.rate, Rate::of(5_000));
         for (line, part) in [
-            ("run --find-max p99.9", "p99.9<2ms"),
-            ("run --find-max p99>2ms", "the limit of a latency"),
-            ("run --find-max lost=0", "the limit of a latency"),
+            ("run --find-max p99.9", "the form is LATENCY.POINT<TIME, as in 'p99.9<2ms'"),
+            ("run --find-max p99>2ms", "the form is LATENCY.POINT<TIME"),
+            ("run --find-max lost=0", "the form is LATENCY.POINT<TIME"),
+            ("run --find-max lost<3", "the form is LATENCY.POINT<TIME"),
+            ("run --find-max e2d.p99<3ms", "the form is LATENCY.POINT<TIME"),
+            ("run --find-max e2e.q99<3ms", "no point of a latency"),
             ("run --find-max p98x<2ms", "at column 1: "),
             ("run --find-max p99<2", "unit is missing"),
             ("run --find-max p99<2ms --closed", "the rate that it finds"),
