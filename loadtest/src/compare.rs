@@ -79,8 +79,10 @@ pub(crate) enum CompareError {
     #[error("{} cannot be compared with this run, which is of something else: {difference}", path.display())]
     OtherBaseline { path: PathBuf, difference: String },
     #[error(
-        "{} holds {runs} runs that are not INVALID: to tell a regression from chance, {RUNS_MIN} at least are needed",
-        path.display()
+        "{} holds {} that {} not INVALID: to tell a regression from chance, {RUNS_MIN} at least are needed",
+        path.display(),
+        counted(*runs, "run"),
+        if *runs == 1 { "is" } else { "are" }
     )]
     TooFew { path: PathBuf, runs: usize },
 }
@@ -125,15 +127,30 @@ pub(crate) fn run(options: &CompareOptions) -> ExitCode {
 }
 
 /// Whether runs that are `planned` so could be compared with this baseline: it has to be of the same thing and, with a
-/// limit, of enough runs.
-pub(crate) fn check_baseline(path: &Path, limit: Option<f64>, planned: &RunFile) -> Result<(), CompareError> {
+/// limit, of enough runs. Without one, what is to be said before a run beside too few.
+pub(crate) fn check_baseline(
+    path: &Path,
+    limit: Option<f64>,
+    planned: &RunFile,
+) -> Result<Option<String>, CompareError> {
     let runs = RunFile::read_all(path)?;
     let counting: Vec<&RunFile> = runs.iter().filter(|run| counts(run)).collect();
-    if limit.is_some() && counting.len() < RUNS_MIN {
-        return Err(CompareError::TooFew { path: path.to_owned(), runs: counting.len() });
+    let count = counting.len();
+    if limit.is_some() && count < RUNS_MIN {
+        return Err(CompareError::TooFew { path: path.to_owned(), runs: count });
     }
     check_alike(counting.into_iter().chain([planned]))
-        .map_err(|difference| CompareError::OtherBaseline { path: path.to_owned(), difference })
+        .map_err(|difference| CompareError::OtherBaseline { path: path.to_owned(), difference })?;
+    let path = path.display();
+    let runs = counted(count, "run");
+    let verb = if count == 1 { "is" } else { "are" };
+    let remark = || {
+        format!(
+            "baseline    {path} holds {runs} that {verb} not INVALID: figures will stand beside each other, and no \
+             difference be told; for that it takes {RUNS_MIN}"
+        )
+    };
+    Ok((count < RUNS_MIN).then(remark))
 }
 
 /// Whether all of these are runs of the same thing; in what the first that is not differs from the first of all.

@@ -16,12 +16,12 @@ use crate::slo::Measured;
 use crate::verdict::Status;
 use crate::{CONFIGURATION, FAILED, INVALID, MISSED, REGRESSION, doctor, exit_code, fail, is_of_the_machine};
 
-/// Whether runs of these options could be compared with this baseline.
+/// Whether runs of these options could be compared with this baseline, and what is to be said of that before them.
 pub(crate) fn check_planned(
     options: &impl Options,
     baseline: &Path,
     limit: Option<f64>,
-) -> Result<(), CompareError> {
+) -> Result<Option<String>, CompareError> {
     check_baseline(baseline, limit, &RunFile::planned(options)?)
 }
 
@@ -43,9 +43,10 @@ pub(crate) fn run<O: Options, R: RunReport>(
     };
     let baseline = options.output_mut().baseline.clone().filter(|_| !is_one_of_many);
     let limit = options.output_mut().fail_on_regression;
-    if let Some(Err(error)) = baseline.as_deref().map(|path| check_planned(options, path, limit)) {
-        return fail(CONFIGURATION, error);
-    }
+    let remark = match baseline.as_deref().map(|path| check_planned(options, path, limit)).transpose() {
+        Ok(remark) => remark.flatten(),
+        Err(error) => return fail(CONFIGURATION, error),
+    };
     let began = Stamp::of(SystemTime::now());
     let name = options.scenario();
     let made = options.output_mut().out.as_deref().map(|out| RunFolder::make(out, name, began)).transpose();
@@ -62,6 +63,9 @@ pub(crate) fn run<O: Options, R: RunReport>(
         true => Screen::open(title, interrupt.clone()).map_or(Console::Stdout, Console::Screen),
         false => Console::Stdout,
     };
+    if let Some(remark) = remark {
+        console.line(remark);
+    }
     let outcome = scenario(options, console, &interrupt);
     console.close();
     let report = match outcome {

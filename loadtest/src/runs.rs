@@ -113,10 +113,14 @@ impl Runs {
         };
         let limit = output.fail_on_regression;
         let baseline = output.baseline.as_deref();
-        if let Some(Err(error)) = baseline.map(|path| run::check_planned(options, path, limit)) {
-            return fail(CONFIGURATION, error);
-        }
+        let remark = match baseline.map(|path| run::check_planned(options, path, limit)).transpose() {
+            Ok(remark) => remark.flatten(),
+            Err(error) => return fail(CONFIGURATION, error),
+        };
         let console = if output.json == Some(JsonTarget::Stdout) { Console::Stderr } else { Console::Stdout };
+        if let Some(remark) = remark {
+            console.line(remark);
+        }
         let mut each = options.clone();
         each.output.is_one_of_many = true;
         let mut code = self.repeat(options.runs, console, || {

@@ -131,6 +131,13 @@ fn wrong_goals_and_baselines_are_told_before_the_run() {
         assert_eq!((output.status.code(), output.stdout.is_empty()), (Some(78), true), "{output:?}");
         assert!(text(&output.stderr).ends_with(part), "{output:?}");
     }
+    // Of too few runs for a difference to be told: the run goes on, until it finds no servers.
+    let alike =
+        ["run", "--rate", "5", "--topics", "50", "--config", "/nonexistent/node.toml", "--out", "none"];
+    let output = croupier(&[&alike[..], &["--baseline", baseline.text()]].concat());
+    assert_eq!(output.status.code(), Some(78), "{output:?}");
+    let remark = format!("baseline    {} holds 1 run that is not INVALID: ", baseline.text());
+    assert!(text(&output.stdout).starts_with(&remark), "{output:?}");
     let output = croupier(&["show", "/nonexistent/run.json"]);
     assert_eq!(output.status.code(), Some(78), "{output:?}");
     assert_eq!(croupier(&["show"]).status.code(), Some(2));
