@@ -216,6 +216,7 @@ impl Findings<'_> {
                     .filter(|_| self.assignment.schedule.steps().is_empty()),
                 steal_share: self.cpu.steal_share(),
                 others_share: self.cpu.others_share(),
+                others_have_servers: self.options.config.is_some(),
                 pressure_before_percent: self.surroundings.pressure_before_percent,
                 cores: self.surroundings.cores,
                 roles: self.assignment.roles.shards + self.servers(),

@@ -24,6 +24,7 @@ pub(crate) struct Surroundings {
     pub(crate) pressure_after_percent: Option<f64>,
     /// Percent of the machine's time in the measured phase.
     pub(crate) steal_percent: Option<f64>,
+    /// Percent of it that neither the run nor its own servers used. Those of `--config` are not its own.
     pub(crate) other_processes_percent: Option<f64>,
     pub(crate) version: &'static str,
     /// The commit that this program was built from, with a plus when the tree had changes.

@@ -68,6 +68,8 @@ pub(crate) struct Circumstances {
     pub(crate) steal_share: Option<f64>,
     /// Share of the machine's time used by processes that are not part of the run.
     pub(crate) others_share: Option<f64>,
+    /// Whether the servers are among these, if they run here: those of a configuration are not the run's own.
+    pub(crate) others_have_servers: bool,
     /// Percent of time in which some task waited for a core, over the ten seconds before the run.
     pub(crate) pressure_before_percent: Option<f64>,
     pub(crate) cores: usize,
@@ -254,8 +256,12 @@ impl Circumstances {
             reasons.push(format!("a busy host: {:.1} % of the time was stolen", percent(share)));
         }
         if let Some(share) = self.others_share.filter(|share| *share > OTHERS_SHARE_MAX) {
-            reasons
-                .push(format!("a busy machine: other processes used {:.0} % of its cores", percent(share)));
+            let servers =
+                if self.others_have_servers { ", the servers among them if they run here," } else { "" };
+            reasons.push(format!(
+                "a busy machine: other processes{servers} used {:.0} % of its cores",
+                percent(share)
+            ));
         }
         if let Some(pressure) =
             self.pressure_before_percent.filter(|pressure| *pressure > PRESSURE_BEFORE_PERCENT_MAX)
@@ -328,6 +334,7 @@ pub(crate) mod tests {
             e2e_medians_nanos: Some((300_000, 290_000)),
             steal_share: Some(0.0),
             others_share: Some(0.01),
+            others_have_servers: false,
             pressure_before_percent: Some(1.0),
             cores: 8,
             roles: 5,
@@ -472,6 +479,22 @@ pub(crate) mod tests {
         for change in changes {
             assert_eq!(judge(change).0, Status::Degraded);
         }
+    }
+
+    #[test]
+    fn other_processes_are_told_to_be_servers_where_these_are_not_own_ones() {
+        let of = |others_have_servers: bool| {
+            judge(|evidence| {
+                evidence.circumstances.others_share = Some(0.2);
+                evidence.circumstances.others_have_servers = others_have_servers;
+            })
+        };
+        assert_eq!(of(false).1, "a busy machine: other processes used 20 % of its cores");
+        let (_, told) = of(true);
+        assert!(
+            told.contains("other processes, the servers among them if they run here, used 20 %"),
+            "{told}"
+        );
     }
 
     #[test]

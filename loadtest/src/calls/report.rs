@@ -233,6 +233,7 @@ impl Findings<'_> {
             e2e_medians_nanos: judged.medians(),
             steal_share: self.cpu.steal_share(),
             others_share: self.cpu.others_share(),
+            others_have_servers: false,
             pressure_before_percent: self.surroundings.pressure_before_percent,
             cores: self.surroundings.cores,
             roles: 1 + self.options.processes + self.options.clusters,

@@ -269,6 +269,7 @@ impl Findings<'_> {
             e2e_medians_nanos: convergence.medians(),
             steal_share: self.cpu.steal_share(),
             others_share: self.cpu.others_share(),
+            others_have_servers: false,
             pressure_before_percent: self.surroundings.pressure_before_percent,
             cores: self.surroundings.cores,
             roles: self.options.nodes * self.options.shards + self.options.clusters,
