@@ -218,12 +218,14 @@ fn servers_end_with_their_process_when_it_is_killed() {
     fs::remove_dir_all(folder).unwrap();
 }
 
-/// One of its servers is paused: SIGKILL reaches that one too.
+/// One of its servers is paused, and one has started again: SIGKILL reaches those too.
 #[test]
 #[ignore = "a process of its own that another test starts and kills"]
 fn is_killed_with_its_servers() {
     let mut local = thread::spawn(|| LocalCluster::start(3).unwrap()).join().unwrap();
     local.pause(1, 0).unwrap();
+    local.kill(2, 0).unwrap();
+    local.restart(2, 0).unwrap();
     let pids: Vec<String> = (0..3).map(|cluster| pid(&mut local, cluster, 0).to_string()).collect();
     println!("servers: {} {}", local.log_path(0, 0).parent().unwrap().display(), pids.join(" "));
     thread::sleep(Duration::from_secs(60));

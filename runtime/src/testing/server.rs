@@ -34,6 +34,7 @@ pub(super) struct Server {
     /// Length of the log at the last start.
     log_start: u64,
     process: Option<Child>,
+    has_run: bool,
     paused: bool,
 }
 
@@ -60,6 +61,7 @@ impl Server {
             config: None,
             log_start: 0,
             process: None,
+            has_run: false,
             paused: false,
         })
     }
@@ -102,11 +104,20 @@ impl Server {
     pub(super) fn start(&mut self) -> io::Result<()> {
         let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
         self.log_start = log.metadata()?.len();
-        let mut command = Command::new(&self.binary);
-        command.args(self.arguments()).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        // An interrupt from the terminal is for this process, which may want to end its work with them.
-        command.process_group(0);
-        self.process = Some(spawner::spawn(command)?);
+        let output = log.try_clone()?;
+        let set = |command: &mut Command| {
+            command.stdin(Stdio::null()).stdout(output).stderr(log);
+            // An interrupt from the terminal is for this process, which may want to end its work with them.
+            command.process_group(0);
+        };
+        self.process = Some(if self.has_run {
+            spawner::spawn_again(&self.binary, self.arguments(), set)?
+        } else {
+            let mut command = Command::new(&self.binary);
+            set(command.args(self.arguments()));
+            spawner::spawn(command)?
+        });
+        self.has_run = true;
         self.paused = false;
         Ok(())
     }
