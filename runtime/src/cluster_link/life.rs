@@ -128,6 +128,7 @@ impl Link {
         add(&self.counters.disconnects, 1);
         self.pool.borrow_mut().begin_round(server, true);
         self.node.gates[self.index].disconnected();
+        self.down_since.set(time::now());
         self.set_status(LinkStatus::Down);
         if !matches!(end, SessionEnd::Closing) {
             tracing::warn!(cluster = %self.cluster, shard = self.shard, server = %address, %end,

@@ -7,6 +7,7 @@
 
 mod access;
 mod barrier;
+mod catch_up;
 mod connector;
 mod crossing;
 mod fault;
@@ -102,6 +103,8 @@ pub(crate) struct Link {
     inbox: Inbox,
     barriers: RefCell<Barriers>,
     status: Cell<LinkStatus>,
+    /// Since when there was no connection, if there is none: since the last one ended, or since the beginning.
+    down_since: Cell<Instant>,
     end: Cell<Option<LinkEnd>>,
     closing: Cell<bool>,
     pool: RefCell<Pool>,
@@ -146,6 +149,7 @@ impl Link {
             inbox,
             barriers: RefCell::new(Barriers::default()),
             status: Cell::new(LinkStatus::Connecting),
+            down_since: Cell::new(time::now()),
             end: Cell::new(None),
             closing: Cell::new(false),
             failed_try: RefCell::new(None),

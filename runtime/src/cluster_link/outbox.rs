@@ -10,15 +10,25 @@
 //! A move to another connection sets a fence: what stands before it goes over the old connection, what
 //! is appended behind it waits, and goes over the new one as soon as the old one's server has processed
 //! all that came before the fence. So nothing is in doubt, and the order is kept.
+//!
+//! What gathered during an outage leaves in portions ([`CatchUp`]): a send goes up to the end of the present one.
 
-use std::{collections::VecDeque, io, io::IoSlice};
+use std::{
+    collections::VecDeque,
+    io,
+    io::IoSlice,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use croupier_protocol::{
     ClientOperationKind, Headers, PingId, encode, encode::PublishPrefix, next_client_operation,
 };
 
-use super::fault::{self, Fault};
+use super::{
+    catch_up::CatchUp,
+    fault::{self, Fault},
+};
 use crate::{payload::Payload, transport::SendHalf};
 
 /// Owned payloads above this many bytes are sent from where they are; below it a copy is cheaper.
@@ -132,6 +142,8 @@ pub(crate) struct Outbox {
     fence: Option<Fence>,
     blocked: bool,
     failed: Option<io::Error>,
+    /// What gathered during an outage is leaving, and this is where in the stream its present portion ends.
+    catch_up: Option<(CatchUp, u64)>,
     limit_bytes: usize,
     payload_bytes_max: usize,
     /// The largest that it was since the connection was opened: what is queued may be as large.
@@ -178,6 +190,7 @@ impl Outbox {
             fence: None,
             blocked: false,
             failed: None,
+            catch_up: None,
             limit_bytes,
             payload_bytes_max,
             payload_bytes_max_queued: payload_bytes_max,
@@ -258,7 +271,7 @@ impl Outbox {
 
     #[cold]
     fn send_eagerly(&mut self) {
-        if !self.blocked && self.failed.is_none() {
+        if !self.blocked && self.failed.is_none() && self.portion_bytes() > 0 {
             // A failure is kept, and found by the link's task.
             let _kept = self.send();
         }
@@ -406,6 +419,7 @@ impl Outbox {
         self.totals.discarded_oversized += discarded;
         self.inline.extend_from_slice(&fault::torn_rest());
         self.sender = Some(sender);
+        self.catch_up = None;
         self.fence = None;
         discarded
     }
@@ -459,11 +473,50 @@ impl Outbox {
     /// The bytes at which a blocked send goes on, for the reactor to wait with.
     pub(crate) fn unsent_front(&self) -> &[u8] {
         let end = self.sendable_end();
-        match self.slices.front() {
+        let front = match self.slices.front() {
             Some(slice) if slice.at == self.head => &slice.bytes[slice.sent..],
             Some(slice) => &self.inline[self.head..slice.at.min(end)],
             None => &self.inline[self.head..end],
+        };
+        &front[..front.len().min(self.portion_bytes())]
+    }
+
+    /// Bytes that may be sent before the next portion of a backlog is due.
+    fn portion_bytes(&self) -> usize {
+        match self.catch_up {
+            None => usize::MAX,
+            Some((_, end)) => usize::try_from(end.saturating_sub(self.stream_bytes)).unwrap_or(usize::MAX),
         }
+    }
+
+    /// What waits gathered in an outage, and leaves over some time, if it is worth it; its first `ahead_bytes`,
+    /// the subscriptions, at once.
+    pub(crate) fn begin_catch_up(
+        &mut self,
+        ahead_bytes: usize,
+        outage: Duration,
+        longest: Duration,
+        now: Instant,
+    ) {
+        let backlog_bytes = self.queued_bytes().saturating_sub(ahead_bytes);
+        self.catch_up = CatchUp::begin(backlog_bytes, outage, longest, now)
+            .map(|catch_up| (catch_up, self.stream_bytes + ahead_bytes as u64));
+    }
+
+    /// The next portion of a backlog may leave, if it is due.
+    pub(crate) fn catch_up(&mut self, now: Instant) {
+        let Some((mut catch_up, _)) = self.catch_up.filter(|(catch_up, _)| catch_up.due() <= now) else {
+            return;
+        };
+        self.catch_up = catch_up.step(now).map(|waiting_bytes| {
+            let portion_bytes = self.queued_bytes().saturating_sub(waiting_bytes);
+            (catch_up, self.stream_bytes + portion_bytes as u64)
+        });
+    }
+
+    /// When the next portion of a backlog is due.
+    pub(crate) fn catch_up_due(&self) -> Option<Instant> {
+        self.catch_up.map(|(catch_up, _)| catch_up.due())
     }
 
     /// Index in `inline` up to which the present connection may send.
@@ -491,7 +544,7 @@ impl Outbox {
                     Ok(()) => break Sent::All,
                     Err(error) => Err(error),
                 }
-            } else if self.slices.is_empty() {
+            } else if self.slices.is_empty() || self.catch_up.is_some() {
                 sender.send(bytes)
             } else {
                 let mut slices = [IoSlice::new(&[]); SLICES_PER_SEND];
@@ -700,6 +753,7 @@ impl Outbox {
         self.marked = 0;
         self.stream_bytes = 0;
         self.marked_stream_bytes = 0;
+        self.catch_up = None;
         self.fence = None;
     }
 }

@@ -295,8 +295,15 @@ impl<'l> Session<'l> {
         self.become_current();
         let ahead = (!is_subscribed).then(|| link.resubscribe(&link.subscriptions.borrow()));
         let payload_bytes_max = payload_bytes_max(link, &self.connection);
-        let discarded =
-            link.outbox.borrow_mut().open(self.socket.send_half(), ahead.as_deref(), payload_bytes_max);
+        let mut outbox = link.outbox.borrow_mut();
+        let discarded = outbox.open(self.socket.send_half(), ahead.as_deref(), payload_bytes_max);
+        let now = time::now();
+        let settings = &link.config.connection;
+        // A PING waits behind the backlog, and must not look unanswered for it.
+        let longest = settings.catch_up.min(settings.ping_interval);
+        let outage = now.saturating_duration_since(link.down_since.get());
+        outbox.begin_catch_up(ahead.map_or(0, |ahead| ahead.len()), outage, longest, now);
+        drop(outbox);
         link.discarded_oversized(discarded);
     }
 
@@ -446,6 +453,7 @@ impl<'l> Session<'l> {
         }
         let mut outbox = self.link.outbox.borrow_mut();
         let outbox = &mut *outbox;
+        outbox.catch_up(now);
         if outbox.is_fenced() {
             // What is appended now goes over another connection; the PING at the fence is a sign of life.
             if outbox.is_sent_to_fence() {
@@ -541,7 +549,8 @@ impl<'l> Session<'l> {
         let outbox = self.link.outbox.borrow();
         let may_mark = self.part == Part::Current && !outbox.is_mark_pending() && !outbox.is_fenced();
         let mark = self.unmarked_since.filter(|_| may_mark).map(|since| since + MARK_AFTER);
-        [keepalive, request, mark].into_iter().flatten().min()
+        let portion = outbox.catch_up_due().filter(|_| self.part == Part::Current);
+        [keepalive, request, mark, portion].into_iter().flatten().min()
     }
 }
 

@@ -295,6 +295,7 @@ const WRONG: &[Wrong] = &[
         "is 1.5ms, but the kernel counts it in milliseconds",
         "use whole milliseconds",
     ),
+    wrong("[connection]\ncatch_up = \"1001ms\"\n", 6, 12, "is 1.001s, longer than 1s", "use at most \"1s\""),
     wrong(
         "[connection]\nreconnect = { base = \"6s\" }\n",
         6,

@@ -11,9 +11,10 @@ use schemars::{
 use serde_json::{Map, Value};
 
 use super::{
-    AdminListen, BLOCKED_AFTER_MIN, CLUSTERS_MAX, CPU_MAX, CREDS_BYTES_MAX, Config, Cpus, HEARTBEAT_MIN,
-    INBOX_MAX, INBOX_PREFIX_BYTES_MAX, NAME_BYTES_MAX, PAYLOAD_BYTES_MAX, PEM_BYTES_MAX, PINGS_OUT_MAX,
-    SECRETS_MAX, SEEDS_MAX, SERVERS_MAX, SPIN_MAX, USER_BYTES_MAX, WAIT_MAX, WEIGHT_MAX, WEIGHT_MIN,
+    AdminListen, BLOCKED_AFTER_MIN, CATCH_UP_MAX, CLUSTERS_MAX, CPU_MAX, CREDS_BYTES_MAX, Config, Cpus,
+    HEARTBEAT_MIN, INBOX_MAX, INBOX_PREFIX_BYTES_MAX, NAME_BYTES_MAX, PAYLOAD_BYTES_MAX, PEM_BYTES_MAX,
+    PINGS_OUT_MAX, SECRETS_MAX, SEEDS_MAX, SERVERS_MAX, SPIN_MAX, USER_BYTES_MAX, WAIT_MAX, WEIGHT_MAX,
+    WEIGHT_MIN,
     quantity::{shown_duration, shown_size},
 };
 use crate::{reload::is_reloadable, secret::SECRET_BYTES_MAX};
@@ -117,6 +118,10 @@ pub(super) fn wait_or_none(_: &mut SchemaGenerator) -> Schema {
 
 pub(super) fn spin(_: &mut SchemaGenerator) -> Schema {
     duration("0s", &shown_duration(SPIN_MAX))
+}
+
+pub(super) fn catch_up(_: &mut SchemaGenerator) -> Schema {
+    duration("0s", &shown_duration(CATCH_UP_MAX))
 }
 
 pub(super) fn blocked_after(_: &mut SchemaGenerator) -> Schema {
@@ -313,6 +318,7 @@ fn constant(name: &str) -> Option<String> {
         "SECRET_BYTES_MAX" => shown_size(SECRET_BYTES_MAX),
         "SEEDS_MAX" => SEEDS_MAX.to_string(),
         "SERVERS_MAX" => SERVERS_MAX.to_string(),
+        "CATCH_UP_MAX" => shown_duration(CATCH_UP_MAX),
         "SPIN_MAX" => shown_duration(SPIN_MAX),
         "USER_BYTES_MAX" => USER_BYTES_MAX.to_string(),
         "WAIT_MAX" => shown_duration(WAIT_MAX),

@@ -256,6 +256,13 @@ pub struct ConnectionConfig {
     pub user_timeout: Duration,
     /// The pauses between attempts.
     pub reconnect: ReconnectConfig,
+    /// The longest time over which a link sends what gathered while it was down, so that a server which comes back is
+    /// not met by a burst, and subscribers are back before it; default 200 ms, at most
+    /// [`CATCH_UP_MAX`](super::CATCH_UP_MAX), and never longer than `ping_interval`. It is a tenth of the outage up to this, and nothing for less than 64 KiB. What is published
+    /// meanwhile waits its turn. `"0s"`: all of it leaves at once.
+    #[serde(with = "quantity::duration")]
+    #[schemars(schema_with = "schema::catch_up")]
+    pub catch_up: Duration,
     /// Whether each link tries its cluster's servers in a random order, so that the clients of a cluster
     /// spread over it; default `true`. Otherwise in the order of the configuration, and then in that in which
     /// servers named each other.
@@ -285,6 +292,7 @@ impl Default for ConnectionConfig {
             max_pings_out: 2,
             user_timeout: Duration::from_secs(5),
             reconnect: ReconnectConfig::default(),
+            catch_up: Duration::from_millis(200),
             randomize: true,
             client_name: None,
             echo: true,

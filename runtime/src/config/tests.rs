@@ -41,6 +41,7 @@ ping_interval = "500ms"
 max_pings_out = 3
 user_timeout = "4s"
 reconnect = { base = "20ms", max = "1m" }
+catch_up = "50ms"
 randomize = false
 client_name = "app-1"
 echo = false
@@ -97,6 +98,7 @@ fn every_setting_is_read() {
             max_pings_out: 3,
             user_timeout: Duration::from_secs(4),
             reconnect: ReconnectConfig { base: Duration::from_millis(20), max: Duration::from_secs(60) },
+            catch_up: Duration::from_millis(50),
             randomize: false,
             client_name: Some("app-1".to_owned()),
             echo: false,
@@ -205,7 +207,7 @@ fn a_mistake_of_form_is_shown_in_its_line() {
         (
             "[connection]\nconect_timeout = \"1s\"",
             "<string>:3:1: unknown field `conect_timeout`, expected one of `role`, `connect_timeout`, \
-             `subscribe_timeout`, `ping_interval`, `max_pings_out`, `user_timeout`, `reconnect`, \
+             `subscribe_timeout`, `ping_interval`, `max_pings_out`, `user_timeout`, `reconnect`, `catch_up`, \
              `randomize`, `client_name`, `echo`, `inbox_prefix`\n      \
              |\n    3 | conect_timeout = \"1s\"\n      | ^^^^^^^^^^^^^^\n      = did you mean `connect_timeout`?",
         ),

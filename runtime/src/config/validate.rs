@@ -29,6 +29,8 @@ pub const WEIGHT_MAX: f64 = 16.0;
 pub const INBOX_PREFIX_BYTES_MAX: usize = 128;
 /// Longest busy polling before a shard parks.
 pub const SPIN_MAX: Duration = Duration::from_secs(1);
+/// The longest `connection.catch_up`: what is published meanwhile waits behind it.
+pub const CATCH_UP_MAX: Duration = Duration::from_secs(1);
 /// Most messages that one shard may have waiting for another.
 pub const INBOX_MAX: usize = 1 << 20;
 /// Least time after which a shard counts as blocked: the watchdog looks every 50 ms, and one look too late is none.
@@ -264,6 +266,10 @@ fn check_connection(problems: &mut Vec<Problem>, connection: &ConnectionConfig) 
             message,
             "base is the first pause, max the longest",
         ));
+    }
+    if connection.catch_up > CATCH_UP_MAX {
+        let message = format!("is {:?}, longer than {CATCH_UP_MAX:?}", connection.catch_up);
+        problems.push(Problem::new("connection.catch_up", message, "use at most \"1s\""));
     }
     if let Some(name) = &connection.client_name {
         check_name(problems, "connection.client_name", name);

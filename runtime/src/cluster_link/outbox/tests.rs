@@ -10,6 +10,11 @@ use super::*;
 
 /// Room in the kernel, small, so that sends are cut into pieces.
 const KERNEL_BYTES: usize = 4096;
+/// The subscriptions of a connection.
+const AHEAD: &[u8] = b"SUB a 1\r\n";
+/// How long each cut lasts, and over which time at most what waits then leaves.
+const OUTAGE: Duration = Duration::from_secs(1);
+const CATCH_UP: Duration = Duration::from_millis(60);
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -22,6 +27,8 @@ enum Step {
     Control,
     Ping,
     Send,
+    /// Time passes, in milliseconds.
+    Wait(u64),
     /// The peer takes at most this many bytes.
     Read(usize),
     Pong,
@@ -42,6 +49,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Control),
         2 => Just(Step::Ping),
         6 => Just(Step::Send),
+        3 => (1..30_u64).prop_map(Step::Wait),
         6 => prop_oneof![1..200_usize, 1000..20_000_usize].prop_map(Step::Read),
         4 => Just(Step::Pong),
         1 => Just(Step::Cut),
@@ -62,7 +70,7 @@ struct Peer {
 impl Peer {
     fn connect(outbox: &mut Outbox) -> Peer {
         let (ours, peer) = Peer::new();
-        outbox.open(ours, Some(b"SUB a 1\r\n"), usize::MAX);
+        outbox.open(ours, Some(AHEAD), usize::MAX);
         peer
     }
 
@@ -140,6 +148,7 @@ fn run(steps: Vec<Step>) {
     let (mut accepted, mut refused, mut delivered) = (Vec::new(), 0, Vec::new());
     let mut next = 0;
     let mut pings = 0;
+    let mut now = Instant::now();
     // UNSUBs that were held back for the next connection, and what it has got of them.
     let mut held = 0;
     for step in steps {
@@ -176,6 +185,10 @@ fn run(steps: Vec<Step>) {
                 outbox.blocked = false;
                 assert!(!matches!(outbox.send(), Sent::Failed(_)));
             }
+            Step::Wait(millis) => {
+                now += Duration::from_millis(millis);
+                outbox.catch_up(now);
+            }
             Step::Read(bytes) => peer.read(bytes),
             Step::Pong => {
                 let (_, answered) = peer.messages();
@@ -200,6 +213,8 @@ fn run(steps: Vec<Step>) {
                 } else {
                     peer = Peer::connect(&mut outbox);
                 }
+                let ahead_bytes = if was_fenced { 0 } else { AHEAD.len() };
+                outbox.begin_catch_up(ahead_bytes, OUTAGE, CATCH_UP, now);
                 held = 0;
             }
             Step::Fence if !outbox.is_fenced() => {
@@ -240,6 +255,8 @@ fn run(steps: Vec<Step>) {
     }
     // The last connection gets all that is left.
     outbox.lift_fence();
+    outbox.catch_up(now + CATCH_UP);
+    assert!(outbox.catch_up_due().is_none());
     loop {
         outbox.blocked = false;
         let sent = outbox.send();
@@ -297,4 +314,40 @@ fn a_full_buffer_refuses_and_stays_as_it_was() {
     ));
     assert_eq!(outbox.queued_bytes(), queued);
     assert_eq!(outbox.totals().rejected, 1);
+}
+
+#[test]
+fn after_an_outage_the_subscriptions_go_first_and_what_waited_follows_in_portions() {
+    let (subscriptions, message) = (b"SUB a 1\r\n", b"PUB a 1000\r\n".len() + 1000 + 2);
+    let (count, now) = (100, Instant::now());
+    let mut outbox = Outbox::new(1 << 20, 1 << 20);
+    let to = Destination::Subject { subject: b"a", reply: None, headers: None };
+    let publish = |outbox: &mut Outbox| assert!(outbox.publish(&to, Payload::from(&[b'x'; 1000])).is_ok());
+    (0..count).for_each(|_| publish(&mut outbox));
+    let (ours, mut theirs) = Socket::pair(Domain::UNIX, Type::STREAM, None).unwrap();
+    outbox.open(SendHalf::from_socket(ours), Some(subscriptions), 1 << 20);
+    outbox.begin_catch_up(subscriptions.len(), Duration::from_secs(2), Duration::from_millis(80), now);
+    let mut send = |outbox: &mut Outbox| {
+        assert!(matches!(outbox.send(), Sent::All));
+        theirs.set_nonblocking(true).unwrap();
+        let mut received = vec![0; 200_000];
+        theirs.read(&mut received).unwrap_or(0)
+    };
+    assert_eq!(send(&mut outbox), subscriptions.len());
+    // What is published meanwhile waits behind it, and does not push it.
+    publish(&mut outbox);
+    assert_eq!(send(&mut outbox), 0);
+    assert_eq!(outbox.catch_up_due(), Some(now + Duration::from_millis(20)));
+    outbox.catch_up(now + Duration::from_millis(19));
+    assert_eq!(send(&mut outbox), 0, "others subscribe");
+    // Sixty milliseconds are left for the hundred, and the portion is of four; the one behind them makes room.
+    outbox.catch_up(now + Duration::from_millis(20));
+    assert_eq!(send(&mut outbox), message * count * 4 / 60 + message);
+    outbox.catch_up(now + Duration::from_millis(48));
+    assert_eq!(send(&mut outbox), message * count * 28 / 60);
+    outbox.catch_up(now + Duration::from_millis(76));
+    assert_eq!(outbox.catch_up_due(), None);
+    publish(&mut outbox);
+    assert_eq!(send(&mut outbox), message * count * 28 / 60 + message);
+    assert_eq!(outbox.queued_bytes(), 0);
 }
