@@ -4,7 +4,8 @@
 //! curl -d 'hello' http://127.0.0.1:8080/publish/news
 //! curl -d 'abc'   http://127.0.0.1:8080/request/rpc.upper
 //! ```
-//! The handle's futures are `Send` and need no particular executor; the shards keep their own cores.
+//! The handle's futures are `Send` and need no particular executor; the shards keep their own cores. SIGTERM and
+//! Ctrl-C end the service first, and then drain the node.
 
 use axum::{
     Router,
@@ -14,6 +15,7 @@ use axum::{
     routing::post,
 };
 use croupier::{BoxError, Node, NodeHandle, PublishError, RequestError};
+use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> Result<(), BoxError> {
     let mut arguments = std::env::args().skip(1);
@@ -43,10 +45,11 @@ async fn serve(handle: NodeHandle, listen: String) -> Result<(), BoxError> {
         .route("/request/{topic}", post(request))
         .with_state(handle);
     let listener = tokio::net::TcpListener::bind(listen).await?;
+    let mut terminated = signal(SignalKind::terminate())?;
+    let mut interrupted = signal(SignalKind::interrupt())?;
     println!("listening on {}", listener.local_addr()?);
-    let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     let stop = async move {
-        terminated.recv().await;
+        futures_lite::future::or(terminated.recv(), interrupted.recv()).await;
     };
     axum::serve(listener, app).with_graceful_shutdown(stop).await?;
     Ok(())

@@ -87,6 +87,15 @@ fn a_web_service_publishes_and_asks_through_its_node() {
 }
 
 #[test]
+fn a_web_service_drains_at_an_interrupt_too() {
+    let (_servers, server) = server();
+    let mut example = Running::start("axum_bridge", &[&server, "127.0.0.1:0"]);
+    example.until("listening on ");
+    example.signal(libc::SIGINT);
+    assert_eq!(example.rest(), "drained\n");
+}
+
+#[test]
 fn a_key_opens_an_encrypted_server() {
     let folder = tempfile::TempDir::new().expect("a folder");
     let file = |name: &str| folder.path().join(name).to_str().expect("a path in UTF-8").to_owned();
@@ -165,9 +174,13 @@ impl Running {
     }
 
     fn terminate(&self) {
+        self.signal(libc::SIGTERM);
+    }
+
+    fn signal(&self, signal: libc::c_int) {
         let id = libc::pid_t::try_from(self.process.id()).expect("a process id");
         // SAFETY: it sends a signal to a child that has not been waited for, so that its id is its own.
-        assert_eq!(unsafe { libc::kill(id, libc::SIGTERM) }, 0);
+        assert_eq!(unsafe { libc::kill(id, signal) }, 0);
     }
 
     /// Everything else it says, after it has ended well.
