@@ -96,6 +96,16 @@ fn a_web_service_drains_at_an_interrupt_too() {
 }
 
 #[test]
+fn an_error_is_told_in_words_and_by_the_exit_code() {
+    // Fewer files than a node needs, which it says before it starts.
+    let few_files = "ulimit -n 20 && exec \"$0\"";
+    let ended = Command::new("sh").arg("-c").arg(few_files).arg(example("hello")).output().expect("a shell");
+    let told = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(1), "{told}");
+    assert!(told.lines().any(|line| line.starts_with("hello: ") && line.contains("open files")), "{told}");
+}
+
+#[test]
 fn a_key_opens_an_encrypted_server() {
     let folder = tempfile::TempDir::new().expect("a folder");
     let file = |name: &str| folder.path().join(name).to_str().expect("a path in UTF-8").to_owned();
