@@ -21,6 +21,9 @@ pub const NODES_MAX: usize = 16;
 
 /// Real nats-servers on free ports of 127.0.0.1: clusters `c1`, `c2`, .. at index 0, 1, ..
 ///
+/// Calls take indexes. Names, in errors, in logs and as the servers tell them, count from 1: the server at index 1 of
+/// the cluster at index 0 is `c1/2`, and its log `c1-2.log`.
+///
 /// Each keeps its port over a restart. All are killed, and their logs removed, when the value is
 /// dropped; the kernel kills them when this process ends in any other way. Several may run at once, in
 /// one process or in many. Every call blocks: it is for tests and tools, not for a shard.
@@ -86,7 +89,7 @@ pub enum LocalClusterError {
         node: usize,
     },
     /// The server is not running.
-    #[error("server {node} of cluster {cluster} is not running")]
+    #[error("{} is not running", server_name(*cluster, *node))]
     NotRunning {
         /// The index of the cluster.
         cluster: usize,
@@ -94,7 +97,7 @@ pub enum LocalClusterError {
         node: usize,
     },
     /// The server is running already.
-    #[error("server {node} of cluster {cluster} is running: kill it before a restart")]
+    #[error("{} is running: kill it before a restart", server_name(*cluster, *node))]
     Running {
         /// The index of the cluster.
         cluster: usize,
@@ -103,7 +106,7 @@ pub enum LocalClusterError {
     },
     /// The server has ended, or does not answer, or its routes do not come up. What was started stays
     /// as it is.
-    #[error("server {node} of cluster {cluster} {what}; the end of its log:\n{log_tail}")]
+    #[error("{} {what}; the end of its log:\n{log_tail}", server_name(*cluster, *node))]
     NotReady {
         /// The index of the cluster.
         cluster: usize,
@@ -115,7 +118,7 @@ pub enum LocalClusterError {
         log_tail: String,
     },
     /// A port that was asked for cannot be had: somebody listens on it, or only root may.
-    #[error("port {port} of 127.0.0.1, for server {node} of cluster {cluster}, cannot be had: {source}")]
+    #[error("port {port} of 127.0.0.1, for {}, cannot be had: {source}", server_name(*cluster, *node))]
     Port {
         /// The port.
         port: u16,
@@ -562,6 +565,11 @@ fn ports_from(
 
 fn cluster_name(index: usize) -> String {
     format!("c{}", index + 1)
+}
+
+/// As people call a server, and as `croupier run --fault` does.
+fn server_name(cluster: usize, node: usize) -> String {
+    format!("{}/{}", cluster_name(cluster), node + 1)
 }
 
 fn running(was_running: bool, cluster: usize, node: usize) -> Result<(), LocalClusterError> {

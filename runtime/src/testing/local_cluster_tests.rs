@@ -76,6 +76,8 @@ fn a_killed_server_refuses_and_comes_back_on_its_port() {
         greeting(&urls[0]);
         assert!(matches!(local.restart(0, 0), Err(LocalClusterError::Running { cluster: 0, node: 0 })));
     }
+    let error = LocalClusterError::NotRunning { cluster: 1, node: 2 };
+    assert_eq!(error.to_string(), "c2/3 is not running");
     assert!(matches!(local.kill(0, 1), Err(LocalClusterError::NoSuchServer { cluster: 0, node: 1 })));
     assert!(matches!(local.restart(2, 0), Err(LocalClusterError::NoSuchServer { cluster: 2, node: 0 })));
     drop(clients);
@@ -238,6 +240,7 @@ fn logs_stay_when_asked_for() {
     let folder = local.keep_logs().to_owned();
     let log = local.log_path(0, 0).to_owned();
     drop(local);
+    assert_eq!(log.file_name().unwrap(), "c1-1.log");
     assert!(fs::read_to_string(&log).unwrap().contains("Server is ready"));
     fs::remove_dir_all(folder).unwrap();
 }
@@ -262,7 +265,7 @@ fn a_server_that_ends_is_reported_with_its_last_words() {
     fs::set_permissions(&binary, fs::Permissions::from_mode(0o755)).unwrap();
     let error = LocalCluster::of_binary(&binary, 1, 1).unwrap_err();
     let shown = error.to_string();
-    assert!(shown.contains("has ended with exit status: 3"), "{shown}");
+    assert!(shown.starts_with("c1/1 has ended with exit status: 3"), "{shown}");
     assert!(shown.contains("no room at --port="), "{shown}");
 
     let error = LocalCluster::of_binary(&folder.path().join("missing"), 1, 1).unwrap_err();
@@ -281,7 +284,8 @@ fn ports_that_are_asked_for_are_had_or_named() {
     }
     let error = LocalCluster::with_ports(1, 1, first + 1).unwrap_err();
     assert!(matches!(error, LocalClusterError::Port { cluster: 0, node: 0, .. }), "{error}");
-    assert!(error.to_string().contains(&format!("port {} of 127.0.0.1", first + 1)), "{error}");
+    let told = format!("port {} of 127.0.0.1, for c1/1, cannot be had", first + 1);
+    assert!(error.to_string().starts_with(&told), "{error}");
     for (clusters, first) in [(1, 0), (2, u16::MAX)] {
         let error = LocalCluster::with_ports(clusters, 1, first).unwrap_err();
         assert!(matches!(error, LocalClusterError::NoSuchPorts { .. }), "{error}");

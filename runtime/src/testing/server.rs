@@ -48,7 +48,8 @@ impl Server {
         advertises: bool,
         logs: &Path,
     ) -> io::Result<Self> {
-        let name = format!("{cluster_name}-{node}");
+        // Counted from 1, as people name it; a file cannot be called c1/1.
+        let name = format!("{cluster_name}-{}", node + 1);
         Ok(Self {
             binary: binary.to_owned(),
             log: logs.join(format!("{name}.log")),
