@@ -247,7 +247,7 @@ const WRONG: &[Wrong] = &[
         "is 2s, longer than 1s",
         "50us to 100us shorten the tail; more only burns a core",
     ),
-    wrong("[shards]\ninbox = 0\n", 6, 9, "is 0", "use at least 1 messages"),
+    wrong("[shards]\ninbox = 0\n", 6, 9, "is 0", "use at least 1 message"),
     wrong("[shards]\npin = \"yes\"\n", 6, 7, "invalid type: string \"yes\", expected a boolean", ""),
     wrong(
         "[ring]\nmode = \"croupiere\"\n",
@@ -317,7 +317,7 @@ const WRONG: &[Wrong] = &[
         "`MB` is no unit of a size: use B, KiB, MiB, GiB, TiB",
         "",
     ),
-    wrong("[limits]\npublish_buffer = 0\n", 6, 18, "is 0", "use at least 1 bytes"),
+    wrong("[limits]\npublish_buffer = 0\n", 6, 18, "is 0", "use at least 1 byte"),
     wrong("[limits]\nmax_payload = \"65MiB\"\n", 6, 15, "is 68157440", "use at most 67108864 bytes"),
     wrong(
         "[limits]\nsubscriber_queue = { messges = 5 }\n",

@@ -149,7 +149,7 @@ fn check_shards(problems: &mut Vec<Problem>, shards: &ShardsConfig, allowed: Opt
             "50us to 100us shorten the tail; more only burns a core",
         ));
     }
-    check_range(problems, "shards.inbox", shards.inbox, 1, INBOX_MAX, "messages");
+    check_range(problems, "shards.inbox", shards.inbox, 1, INBOX_MAX, "message");
     let blocked_after = shards.blocked_after;
     if blocked_after < BLOCKED_AFTER_MIN {
         let message = format!("is {blocked_after:?}, shorter than {BLOCKED_AFTER_MIN:?}");
@@ -249,7 +249,7 @@ fn check_connection(problems: &mut Vec<Problem>, connection: &ConnectionConfig) 
     check_wait(problems, "connection.connect_timeout", *connect_timeout);
     check_wait(problems, "connection.subscribe_timeout", *subscribe_timeout);
     check_wait(problems, "connection.ping_interval", *ping_interval);
-    check_range(problems, "connection.max_pings_out", connection.max_pings_out, 1, PINGS_OUT_MAX, "PINGs");
+    check_range(problems, "connection.max_pings_out", connection.max_pings_out, 1, PINGS_OUT_MAX, "PING");
     check_wait(problems, "connection.user_timeout", connection.user_timeout);
     let user_timeout = connection.user_timeout;
     if !user_timeout.is_zero() && !user_timeout.subsec_nanos().is_multiple_of(1_000_000) {
@@ -291,10 +291,10 @@ fn check_connection(problems: &mut Vec<Problem>, connection: &ConnectionConfig) 
 
 fn check_limits(problems: &mut Vec<Problem>, limits: &LimitsConfig) {
     let queue = &limits.subscriber_queue;
-    check_range(problems, "limits.publish_buffer", limits.publish_buffer, 1, usize::MAX, "bytes");
-    check_range(problems, "limits.subscriber_queue.messages", queue.messages, 1, usize::MAX, "messages");
-    check_range(problems, "limits.subscriber_queue.bytes", queue.bytes, 1, usize::MAX, "bytes");
-    check_range(problems, "limits.max_payload", limits.max_payload, 1, PAYLOAD_BYTES_MAX, "bytes");
+    check_range(problems, "limits.publish_buffer", limits.publish_buffer, 1, usize::MAX, "byte");
+    check_range(problems, "limits.subscriber_queue.messages", queue.messages, 1, usize::MAX, "message");
+    check_range(problems, "limits.subscriber_queue.bytes", queue.bytes, 1, usize::MAX, "byte");
+    check_range(problems, "limits.max_payload", limits.max_payload, 1, PAYLOAD_BYTES_MAX, "byte");
     check_wait(problems, "limits.request_timeout", limits.request_timeout);
     // A drain of no time is one that cancels at once.
     if !limits.drain_timeout.is_zero() {
@@ -302,14 +302,16 @@ fn check_limits(problems: &mut Vec<Problem>, limits: &LimitsConfig) {
     }
 }
 
+/// `unit` is the name of one.
 fn check_range<T>(problems: &mut Vec<Problem>, key: &str, value: T, min: T, max: T, unit: &str)
 where
-    T: PartialOrd + fmt::Display + Copy,
+    T: PartialOrd + fmt::Display + Copy + From<u8>,
 {
+    let counted = |bound: T| format!("{bound} {unit}{}", if bound == T::from(1) { "" } else { "s" });
     if value < min {
-        problems.push(Problem::new(key, format!("is {value}"), format!("use at least {min} {unit}")));
+        problems.push(Problem::new(key, format!("is {value}"), format!("use at least {}", counted(min))));
     } else if value > max {
-        problems.push(Problem::new(key, format!("is {value}"), format!("use at most {max} {unit}")));
+        problems.push(Problem::new(key, format!("is {value}"), format!("use at most {}", counted(max))));
     }
 }
 
