@@ -34,6 +34,7 @@ pub mod dial;
 mod error;
 mod events;
 mod handle;
+mod identities;
 mod latency;
 mod live_limits;
 mod local_notify;

@@ -2,7 +2,6 @@
 //! ways into each shard.
 
 use std::{
-    collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -24,6 +23,7 @@ use crate::{
     credentials::Provider,
     error::LinkEnd,
     events::{EventCallback, EventHub},
+    identities::Identities,
     latency::{Latencies, Recorder},
     live_limits::LiveLimits,
     mesh::{Job, Parking},
@@ -50,9 +50,8 @@ pub(crate) struct NodeShared {
     /// The admin server, if the node has one.
     pub(crate) admin: Option<AdminShared>,
     pub(crate) started: Instant,
-    /// Which configured cluster a server was seen under, by its id and by the addresses that its
-    /// cluster gives out.
-    identities: Mutex<HashMap<String, usize>>,
+    /// Who servers are is told by their ids, and by the addresses that their cluster gives out.
+    identities: Mutex<Identities>,
     failure: Mutex<Option<Error>>,
     /// Shards whose application has returned Ok, and whether the last of them ends the node.
     returned: AtomicUsize,
@@ -222,27 +221,21 @@ impl NodeShared {
             // Addresses alone may be private ones that two clusters both use.
             marks.extend(info.connect_urls.iter().map(|url| format!("address {url} of cluster {cluster:?}")));
         }
-        let mut identities = self.identities.lock().unwrap_or_else(PoisonError::into_inner);
-        for mark in marks {
-            let first = *identities.entry(mark.clone()).or_insert(index);
-            if first != index {
-                drop(identities);
-                link.end_for(LinkEnd::SameCluster);
-                self.fail(Error::SameCluster {
-                    first: self.clusters[first].clone(),
-                    second: self.clusters[index].clone(),
-                    evidence: format!("both have {mark}"),
-                });
-                return;
-            }
+        let seen = self.identities.lock().unwrap_or_else(PoisonError::into_inner).see(index, marks);
+        if let Err((first, mark)) = seen {
+            link.end_for(LinkEnd::SameCluster);
+            self.fail(Error::SameCluster {
+                first: self.clusters[first].clone(),
+                second: self.clusters[index].clone(),
+                evidence: format!("both have {mark}"),
+            });
         }
     }
 
     /// Takes back what the servers of a cluster were seen as: some of them may come to belong to another one. Those
     /// that stay are seen again with what they say next.
     pub(crate) fn forget_identities(&self, index: usize) {
-        let mut identities = self.identities.lock().unwrap_or_else(PoisonError::into_inner);
-        identities.retain(|_, first| *first != index);
+        self.identities.lock().unwrap_or_else(PoisonError::into_inner).forget(index);
     }
 
     /// Ends the node with an error; the first one is kept.
