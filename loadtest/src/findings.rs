@@ -63,6 +63,7 @@ impl Findings<'_> {
         }
 
         let achieved = self.rate_achieved(&recorder, gave_up_nanos);
+        let stopped_nanos = self.interrupted.map(|interruption| interruption.at_nanos).or(gave_up_nanos);
         let kept = Kept { unsent, gave_up_nanos, achieved };
         let has_requests = self.options.pattern == Pattern::Reqrep;
         let account = self.account(&recorder);
@@ -119,7 +120,7 @@ impl Findings<'_> {
             connections,
             series: SeriesReport::of(
                 &recorder.series,
-                self.assignment.schedule.measured_from_nanos(),
+                (self.assignment.schedule.measured_from_nanos(), stopped_nanos),
                 self.assignment.clusters.iter().map(ToString::to_string).collect(),
             ),
             faults: account.map(|account| account.reports).unwrap_or_default(),

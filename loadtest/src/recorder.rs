@@ -188,7 +188,7 @@ impl Recorder {
     /// A message left for its cluster.
     pub(crate) fn sent(&mut self, cluster: usize, intended_nanos: u64, actual_nanos: u64) {
         let lag_nanos = actual_nanos.saturating_sub(intended_nanos);
-        self.series.sent(self.copies, intended_nanos);
+        self.series.sent(self.copies, intended_nanos, actual_nanos);
         self.series.timed(Timed::Lag, intended_nanos, lag_nanos);
         if let Some(ledger) = &mut self.ledger {
             (0..self.copies).for_each(|_| ledger.sent(cluster, intended_nanos));

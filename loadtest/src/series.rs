@@ -11,7 +11,7 @@ use crate::sparse;
 /// One record for each interval of a run.
 ///
 /// A message belongs to the interval of its intended time, so that what a fault delayed is seen where it
-/// was due; only `arrived` goes by the time of the delivery.
+/// was due; only `departed` and `arrived` go by the clock.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Series {
     interval_nanos: u64,
@@ -29,6 +29,8 @@ pub(crate) struct Series {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Interval {
     pub(crate) flow: Flow,
+    /// Messages that were sent within the interval, whenever they were intended.
+    pub(crate) departed: u64,
     /// Messages that arrived within the interval, whenever they were intended.
     pub(crate) arrived: u64,
     pub(crate) delivered_by_cluster: Vec<u64>,
@@ -81,6 +83,7 @@ impl Series {
         let interval_nanos = interval_nanos(until_nanos);
         let empty = Interval {
             flow: Flow::default(),
+            departed: 0,
             arrived: 0,
             delivered_by_cluster: vec![0; clusters],
             e2e: interval_histogram(),
@@ -90,9 +93,13 @@ impl Series {
         Self { interval_nanos, intervals, until_nanos, arrived_late: 0, by_shard: BTreeMap::new() }
     }
 
-    /// A message that was intended at this time left, and is to arrive so many times.
-    pub(crate) fn sent(&mut self, copies: u64, intended_nanos: u64) {
+    /// A message left that is to arrive so many times. What leaves after the end of the schedule is in no interval's
+    /// `departed`.
+    pub(crate) fn sent(&mut self, copies: u64, intended_nanos: u64, actual_nanos: u64) {
         self.interval(intended_nanos).flow.sent += copies;
+        if actual_nanos < self.until_nanos {
+            self.interval(actual_nanos).departed += copies;
+        }
     }
 
     /// A distinct message arrived intact.
@@ -128,6 +135,7 @@ impl Series {
     pub(crate) fn merge(&mut self, other: &Self) {
         for (ours, theirs) in self.intervals.iter_mut().zip(&other.intervals) {
             ours.flow.add(theirs.flow);
+            ours.departed += theirs.departed;
             ours.arrived += theirs.arrived;
             merge(&mut ours.e2e, &theirs.e2e);
             for (ours, theirs) in ours.others.iter_mut().zip(&theirs.others) {
@@ -255,25 +263,26 @@ mod tests {
     }
 
     #[test]
-    fn a_message_belongs_where_it_was_intended_and_its_arrival_where_it_came() {
+    fn a_message_belongs_where_it_was_intended_and_its_way_where_it_went() {
         let mut series = Series::new(window(SECOND), 2);
-        series.sent(1, 150_000_000);
+        series.sent(1, 150_000_000, 250_000_000);
         series.delivered(150_000_000, 450_000_000, 1);
         let intervals = series.intervals();
         assert_eq!(intervals[1].flow, Flow { sent: 1, delivered: 1 });
         assert_eq!(intervals[1].delivered_by_cluster, [0, 1]);
         assert!(intervals[1].e2e.max() >= 300_000_000 && intervals[1].e2e.max() < 303_000_000);
+        assert_eq!((intervals[1].departed, intervals[2].departed), (0, 1));
         assert_eq!((intervals[1].arrived, intervals[4].arrived), (0, 1));
     }
 
     #[test]
     fn what_comes_after_the_end_is_in_the_last_interval_and_arrived_late() {
         let mut series = Series::new(window(SECOND), 1);
-        series.sent(1, 5 * SECOND);
+        series.sent(1, 5 * SECOND, 5 * SECOND);
         series.delivered(SECOND - 1, 2 * SECOND, 0);
         assert_eq!(series.intervals()[9].flow, Flow { sent: 1, delivered: 1 });
         assert_eq!(series.arrived_late(), 1);
-        assert_eq!(series.intervals().iter().map(|interval| interval.arrived).sum::<u64>(), 0);
+        assert!(series.intervals().iter().all(|interval| interval.departed + interval.arrived == 0));
     }
 
     #[test]
@@ -282,7 +291,7 @@ mod tests {
         for shard in 0..3_u64 {
             let mut series = Series::new(window(SECOND), 1);
             for _ in 0..=shard {
-                series.sent(1, shard * 100_000_000);
+                series.sent(1, shard * 100_000_000, 300_000_000);
                 series.delivered(shard * 100_000_000, shard * 100_000_000 + 5_000, 0);
                 series.timed(Timed::Wire, 300_000_000, 4_000);
             }
@@ -296,7 +305,7 @@ mod tests {
         let rows: Vec<_> = whole.by_shard().iter().map(|(shard, flows)| (*shard, delivered(flows))).collect();
         assert_eq!(rows, [(0, 1), (1, 2), (2, 3)]);
         assert_eq!(whole.intervals()[2].e2e.len(), 3);
-        assert_eq!(whole.intervals()[2].arrived, 3);
+        assert_eq!((whole.intervals()[2].arrived, whole.intervals()[3].departed), (3, 6));
         let wire = whole.intervals()[3].latency(Timed::Wire).expect("timed");
         assert_eq!((wire.len(), whole.intervals()[3].latency(Timed::Lag)), (6, None));
     }

@@ -88,7 +88,7 @@ pub(crate) enum Remedy {
 }
 
 /// Of the rate that was reached without leaving time for anything else, so much is likely to be kept.
-const LIKELY_SHARE: f64 = 0.8;
+const LIKELY_SHARE: f64 = 0.6;
 
 /// Less of the asked rate than this is another load than was asked for.
 pub(crate) const RATE_ACHIEVED_MIN: f64 = 0.99;
@@ -224,10 +224,13 @@ impl Circumstances {
         let likely = likely_rate(self.rate_achieved);
         match (self.remedy, likely) {
             (Remedy::Other, _) | (_, 0) => String::new(),
-            (Remedy::Rate, likely) => format!("; try --rate {likely}"),
-            (Remedy::RateOrSearch, likely) => {
-                format!("; try --rate {likely}, or let --find-max look for the highest")
+            (Remedy::Rate, likely) => {
+                format!("; {:.0} % of that may be kept: try --rate {likely}", percent(LIKELY_SHARE))
             }
+            (Remedy::RateOrSearch, likely) => format!(
+                "; {:.0} % of that may be kept: try --rate {likely}, or let --find-max look for the highest",
+                percent(LIKELY_SHARE)
+            ),
         }
     }
 
@@ -420,8 +423,11 @@ pub(crate) mod tests {
     #[test]
     fn another_load_than_asked_for_is_invalid() {
         for (remedy, advice) in [
-            (Remedy::RateOrSearch, "; try --rate 350, or let --find-max look for the highest"),
-            (Remedy::Rate, "; try --rate 350"),
+            (
+                Remedy::RateOrSearch,
+                "; 60 % of that may be kept: try --rate 260, or let --find-max look for the highest",
+            ),
+            (Remedy::Rate, "; 60 % of that may be kept: try --rate 260"),
             (Remedy::Other, ""),
         ] {
             let (status, reason) = judge(|evidence| {
@@ -447,10 +453,10 @@ pub(crate) mod tests {
             (0.0, 0),
             (1.0, 0),
             (2.0, 1),
-            (99.0, 79),
-            (1_000.0, 800),
-            (311_234.5, 240_000),
-            (5e9, 4_000_000_000),
+            (99.0, 59),
+            (1_000.0, 600),
+            (311_234.5, 180_000),
+            (5e9, 3_000_000_000),
         ] {
             assert_eq!(likely_rate(reached), likely, "{reached}");
         }

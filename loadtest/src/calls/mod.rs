@@ -202,14 +202,14 @@ pub(crate) fn run(
     let judgement = Judgement::of(&calls, &executions, &known, phase);
     let series = series_of(&calls, &schedule, start_nanos);
     let part = caller.assignment().schedule.of_shard(0, 1);
+    let stopped_nanos = interrupted.map(|interruption| interruption.at_nanos).or(gave_up_nanos);
     surroundings.pressure_after_percent = surroundings::pressure_percent();
     Ok(Findings {
         options,
         unsent: part.remaining().saturating_sub(calls.len() as u64),
         gave_up_nanos: gave_up_nanos.map(|at| at.saturating_sub(schedule.measured_from_nanos())),
-        asked_nanos: interrupted
-            .map(|interruption| interruption.at_nanos)
-            .or(gave_up_nanos)
+        stopped_nanos,
+        asked_nanos: stopped_nanos
             .unwrap_or(schedule.end_nanos())
             .saturating_sub(schedule.measured_from_nanos()),
         interruption: interrupted.map(|interruption| interruption.reason(schedule.measured_from_nanos())),
@@ -234,7 +234,7 @@ fn series_of(calls: &[Call], schedule: &Schedule, start_nanos: u64) -> Series {
     let mut series = Series::new(schedule.window(), 0);
     for call in calls {
         let due = call.intended_nanos.saturating_sub(start_nanos);
-        series.sent(1, due);
+        series.sent(1, due, call.actual_nanos.saturating_sub(start_nanos));
         series.timed(Timed::Lag, due, call.actual_nanos.saturating_sub(call.intended_nanos));
         match call.end {
             End::Answered { .. } => {

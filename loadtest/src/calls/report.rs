@@ -180,6 +180,8 @@ pub(super) struct Findings<'a> {
     pub(super) judgement: Judgement,
     pub(super) series: Series,
     pub(super) measured_from_offset_nanos: u64,
+    /// When the calling was broken off, on the run's clock.
+    pub(super) stopped_nanos: Option<u64>,
     pub(super) counted: Counted,
     pub(super) disconnects: u64,
     pub(super) faults: Vec<FaultReport>,
@@ -286,7 +288,11 @@ impl Findings<'_> {
                 servers: Some(rounded(servers * each, 3)),
             },
             arguments: ArgumentsReport::of(self.options),
-            series: SeriesReport::of(&self.series, self.measured_from_offset_nanos, Vec::new()),
+            series: SeriesReport::of(
+                &self.series,
+                (self.measured_from_offset_nanos, self.stopped_nanos),
+                Vec::new(),
+            ),
             surroundings: self.surroundings.with_cpu(&self.cpu),
             faults: self.faults,
             histograms: Histograms(vec![

@@ -107,7 +107,7 @@ impl Convergence {
                 number += 1;
                 // A change that some node never saw has reached nobody last: it is told as missing.
                 let all: Option<Vec<u64>> = seen.into_iter().collect();
-                found.series.sent(1, due.offset_nanos);
+                found.series.sent(1, due.offset_nanos, made.saturating_sub(start_nanos));
                 let intended = start_nanos + due.offset_nanos;
                 let lag = made.saturating_sub(intended);
                 found.series.timed(Timed::Lag, due.offset_nanos, lag);

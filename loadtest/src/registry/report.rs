@@ -345,7 +345,14 @@ impl Findings<'_> {
                 client: rounded(client * each, 3),
                 servers: Some(rounded(servers * each, 3)),
             },
-            series: SeriesReport::of(&convergence.series, self.schedule.measured_from_nanos(), Vec::new()),
+            series: SeriesReport::of(
+                &convergence.series,
+                (
+                    self.schedule.measured_from_nanos(),
+                    self.interrupted.map(|interruption| interruption.at_nanos),
+                ),
+                Vec::new(),
+            ),
             arguments: ArgumentsReport::of(self.options),
             faults: self.faults,
             surroundings,

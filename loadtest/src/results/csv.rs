@@ -9,7 +9,7 @@ use crate::report::rounded;
 /// the measured phase began, as everywhere.
 pub(crate) fn csv(series: &SeriesReport) -> String {
     let mut text =
-        "measured_s,phase,sent,delivered,lost,arrived,e2e_p50_us,e2e_p90_us,e2e_p99_us,e2e_p999_us,e2e_max_us"
+        "measured_s,phase,sent,delivered,lost,departed,arrived,e2e_p50_us,e2e_p90_us,e2e_p99_us,e2e_p999_us,e2e_max_us"
             .to_owned();
     // Names of clusters may hold what separates columns.
     series
@@ -23,11 +23,12 @@ pub(crate) fn csv(series: &SeriesReport) -> String {
         let phase = if interval.is_warmup { "warm-up" } else { "measured" };
         let _ = write!(
             text,
-            "{},{phase},{},{},{},{}",
+            "{},{phase},{},{},{},{},{}",
             rounded(interval.at_s - series.measured_from_s, 6),
             interval.sent,
             interval.delivered,
             interval.lost,
+            interval.departed,
             interval.arrived
         );
         for micros in [e2e.p50, e2e.p90, e2e.p99, e2e.p999, e2e.max] {
@@ -60,21 +61,21 @@ mod tests {
     fn every_line_has_a_value_for_every_column() {
         let window = Window { from_nanos: 100_000_000, early_until_nanos: 0, until_nanos: 300_000_000 };
         let mut series = Series::new(window, 2);
-        series.sent(1, 150_000_000);
+        series.sent(1, 150_000_000, 150_000_000);
         series.delivered(150_000_000, 150_500_000, 1);
         series.label(0);
         let names = vec!["c1".to_owned(), "odd,\"name".to_owned()];
-        let text = csv(&SeriesReport::of(&series, window.from_nanos, names));
+        let text = csv(&SeriesReport::of(&series, (window.from_nanos, None), names));
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(
             lines[0],
-            "measured_s,phase,sent,delivered,lost,arrived,e2e_p50_us,e2e_p90_us,e2e_p99_us,e2e_p999_us,e2e_max_us,\
+            "measured_s,phase,sent,delivered,lost,departed,arrived,e2e_p50_us,e2e_p90_us,e2e_p99_us,e2e_p999_us,e2e_max_us,\
              delivered_c1,\"delivered_odd,\"\"name\",delivered_shard_0"
         );
         assert_eq!(lines.len(), 4);
-        assert_eq!(lines[1], "-0.1,warm-up,0,0,0,0,,,,,,0,0,0");
-        assert!(lines[2].starts_with("0,measured,1,1,0,1,50"), "{text}");
+        assert_eq!(lines[1], "-0.1,warm-up,0,0,0,0,0,,,,,,0,0,0");
+        assert!(lines[2].starts_with("0,measured,1,1,0,1,1,50"), "{text}");
         assert!(lines[2].ends_with(",0,1,1"), "{text}");
-        assert_eq!(lines[2].split(',').count(), 14);
+        assert_eq!(lines[2].split(',').count(), 15);
     }
 }

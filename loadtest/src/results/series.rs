@@ -6,7 +6,7 @@ use crate::report::{Percentiles, rounded};
 use crate::series::Series;
 
 /// The run in intervals, the warm-up included. All messages are counted where they were intended, but for
-/// `arrived`.
+/// `departed` and `arrived`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct SeriesReport {
     /// The length of an interval, in seconds; the last one may be shorter.
@@ -15,6 +15,10 @@ pub(crate) struct SeriesReport {
     pub(crate) measured_from_s: f64,
     /// Where the schedule ends, in seconds from the start of the warm-up.
     pub(crate) until_s: f64,
+    /// Where the sending was broken off, in seconds from the start of the warm-up: because the rate was given up, or by
+    /// a signal. None where the schedule was kept to its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) stopped_s: Option<f64>,
     /// What `delivered_by_cluster` is about, in its order.
     pub(crate) clusters: Vec<String>,
     /// What `delivered_by_shard` is about, in its order.
@@ -34,6 +38,9 @@ pub(crate) struct IntervalReport {
     pub(crate) sent: u64,
     pub(crate) delivered: u64,
     pub(crate) lost: u64,
+    /// The same, of messages that were sent within the interval, whenever they were intended.
+    #[serde(default)]
+    pub(crate) departed: u64,
     /// Messages that arrived within the interval, whenever they were intended.
     pub(crate) arrived: u64,
     /// From the intended send to the delivery, in microseconds, to two digits.
@@ -43,8 +50,13 @@ pub(crate) struct IntervalReport {
 }
 
 impl SeriesReport {
-    /// The series of a run over these clusters, whose measured phase began at `measured_from_nanos`.
-    pub(crate) fn of(series: &Series, measured_from_nanos: u64, clusters: Vec<String>) -> Self {
+    /// The series of a run over these clusters, whose measured phase began at the first of these times, and whose
+    /// sending was broken off at the other; on the run's clock.
+    pub(crate) fn of(
+        series: &Series,
+        (measured_from_nanos, stopped_nanos): (u64, Option<u64>),
+        clusters: Vec<String>,
+    ) -> Self {
         let seconds = |nanos: u64| rounded(nanos as f64 / 1e9, 6);
         let interval = |(place, interval): (usize, &crate::series::Interval)| {
             let at_nanos = place as u64 * series.interval_nanos();
@@ -55,6 +67,7 @@ impl SeriesReport {
                 sent: interval.flow.sent,
                 delivered: interval.flow.delivered,
                 lost: interval.flow.sent.saturating_sub(interval.flow.delivered),
+                departed: interval.departed,
                 arrived: interval.arrived,
                 e2e_us: Percentiles::of_nanos(&interval.e2e),
                 delivered_by_cluster: interval.delivered_by_cluster.clone(),
@@ -65,6 +78,7 @@ impl SeriesReport {
             interval_s: seconds(series.interval_nanos()),
             measured_from_s: seconds(measured_from_nanos),
             until_s: seconds(series.until_nanos()),
+            stopped_s: stopped_nanos.filter(|at| *at < series.until_nanos()).map(seconds),
             clusters,
             shards: series.by_shard().keys().copied().collect(),
             arrived_late: series.arrived_late(),
@@ -85,15 +99,16 @@ mod tests {
         let mut whole = Series::new(window, 1);
         for shard in [3, 1] {
             let mut series = Series::new(window, 1);
-            series.sent(1, 250_000_000);
+            series.sent(1, 250_000_000, 310_000_000);
             if shard == 3 {
                 series.delivered(250_000_000, 351_000_000, 0);
             }
             series.label(shard);
             whole.merge(&series);
         }
-        let report = SeriesReport::of(&whole, window.from_nanos, vec!["c1".to_owned()]);
+        let report = SeriesReport::of(&whole, (window.from_nanos, Some(350_000_000)), vec!["c1".to_owned()]);
         assert_eq!((report.interval_s, report.measured_from_s, report.until_s), (0.1, 0.2, 0.4));
+        assert_eq!(report.stopped_s, Some(0.35));
         assert_eq!(report.shards, [1, 3]);
         assert_eq!(
             report.intervals.iter().map(|it| it.is_warmup).collect::<Vec<_>>(),
@@ -106,6 +121,7 @@ mod tests {
             (&[1][..], &[0, 1][..])
         );
         assert_eq!((third.arrived, report.intervals[3].arrived), (0, 1));
+        assert_eq!((third.departed, report.intervals[3].departed), (0, 2));
         assert!((third.e2e_us.max - 101_000.0).abs() < 1_100.0, "{third:?}");
     }
 }

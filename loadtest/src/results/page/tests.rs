@@ -37,6 +37,34 @@ fn faults_are_marked_in_both_charts_of_both_sizes_from_strike_to_recovery() {
 }
 
 #[test]
+fn the_pictures_of_a_run_that_was_broken_off_end_where_it_ended_and_show_what_was_sent_when_it_was() {
+    let mut run = sample_run();
+    let series = run.series.as_mut().expect("a series");
+    series.stopped_s = Some(3.02);
+    for interval in &mut series.intervals {
+        let place = (interval.at_s * 10.0).round();
+        // All that was sent was due in the first second, and the last of it arrived at 3.5 s.
+        interval.sent = if place < 10.0 { 7_000 } else { 0 };
+        interval.departed = if place < 31.0 { 2_000 } else { 0 };
+        interval.arrived = if place < 35.0 { 2_000 } else { 0 };
+    }
+    let page = page(&run);
+    check_well_formed(&page);
+    assert!(page.contains("nothing was sent after 1.02 s"), "why it ends");
+    assert!(!page.contains("1 kill c2/1</text>"), "a fault at 3 s would have been later");
+    let (_, after) = page.split_once("<h3>Throughput</h3>").expect("a picture");
+    let (picture, _) = after.split_once("</svg>").expect("a picture ends");
+    assert!(picture.contains(">1.5 s</text>") && !picture.contains(">2 s</text>"), "{picture}");
+    // 20 000 a second were sent until the end, and at no time the 70 000 a second that had been due.
+    assert!(
+        picture.contains(">20\u{202f}000</text>") && !picture.contains(">40\u{202f}000</text>"),
+        "{picture}"
+    );
+    let whole = super::page(&sample_run());
+    assert!(!whole.contains("ended before its time"), "only what was broken off is said to be");
+}
+
+#[test]
 fn what_speaks_against_a_run_is_on_top() {
     let page = page(&sample_run());
     let place = |words: &str| page.find(words).unwrap_or_else(|| panic!("{words} is not there"));
@@ -216,7 +244,7 @@ fn interval(place: u32) -> Value {
     let arrived = if is_out { 1_340 } else { 2_000 };
     json!({
         "at_s": at, "is_warmup": at < 2.0, "sent": 2_000, "delivered": arrived, "lost": 2_000 - arrived,
-        "arrived": arrived, "e2e_us": percentiles(180.0 * slow),
+        "departed": 2_000, "arrived": arrived, "e2e_us": percentiles(180.0 * slow),
         "delivered_by_cluster": [667, arrived - 1_334, 667],
         "delivered_by_shard": [arrived / 2 + 20, arrived / 2 - 20],
     })

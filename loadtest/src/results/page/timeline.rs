@@ -15,17 +15,22 @@ pub(super) fn charts(run: &RunFile) -> String {
     let marks = FaultMark::of(run);
     let words = Words::of(&run.scenario);
     let time = TimeAxis { series, marks: &marks, words };
-    let content = format!("{}{}", time.throughput(), time.latency());
-    section(
-        "Over time",
-        &format!(
-            "Seconds since the measured phase began; one point for every {} s. Latencies and losses stand where a \
-             {} was due, arrivals where they came.",
-            plain(series.interval_s),
-            words.thing
-        ),
-        &content,
-    )
+    let content = [time.throughput(), time.latency()].concat();
+    let note = format!(
+        "Seconds since the measured phase began; one point for every {} s. What was {} and {} stands where that \
+         happened, latencies and losses where a {} was due.{}",
+        plain(series.interval_s),
+        first_word(words.sent),
+        first_word(words.arrived),
+        words.thing,
+        time.told_end()
+    );
+    section("Over time", &note, &content)
+}
+
+/// Without what it is counted by.
+fn first_word(words: &'static str) -> &'static str {
+    words.strip_suffix(" a second").unwrap_or(words)
 }
 
 /// The class of a line, and what it shows of an interval.
@@ -53,7 +58,7 @@ impl Words {
             "reqrep" => of("request", "sent a second", "answered a second", "not answered a second"),
             "calls" => of("call", "made a second", "answered a second", "not answered a second"),
             "registry" => of("change", "made a second", "seen by all a second", "not seen by all a second"),
-            "fanout" => of("copy of a message", "copies due a second", "arrived a second", "lost a second"),
+            "fanout" => of("copy of a message", "sent a second", "arrived a second", "lost a second"),
             _ => of("message", "sent a second", "arrived a second", "lost a second"),
         }
     }
@@ -62,12 +67,11 @@ impl Words {
 impl TimeAxis<'_> {
     fn throughput(&self) -> String {
         let rate = |interval: &IntervalReport, count: u64| count as f64 / self.length(interval);
-        let all = &self.series.intervals;
         let points = |of: fn(&IntervalReport) -> u64| -> Vec<(f64, f64)> {
-            all.iter().map(|it| (self.middle(it), rate(it, of(it)))).collect()
+            self.intervals().map(|it| (self.middle(it), rate(it, of(it)))).collect()
         };
-        let (sent, arrived, lost) = (points(|it| it.sent), points(|it| it.arrived), points(|it| it.lost));
-        let has_losses = all.iter().any(|interval| interval.lost > 0);
+        let (sent, arrived, lost) = (points(|it| it.departed), points(|it| it.arrived), points(|it| it.lost));
+        let has_losses = self.intervals().any(|interval| interval.lost > 0);
         let most = sent.iter().chain(&arrived).map(|(_, rate)| *rate).fold(1.0, f64::max);
         let mut entries = vec![("blue", self.words.arrived), ("grey", self.words.sent)];
         if has_losses {
@@ -95,7 +99,7 @@ impl TimeAxis<'_> {
             ("blue", |it| it.e2e_us.p99),
             ("teal", |it| it.e2e_us.p50),
         ];
-        let filled = || self.series.intervals.iter().filter(|interval| interval.e2e_us.count > 0);
+        let filled = || self.intervals().filter(|interval| interval.e2e_us.count > 0);
         if filled().next().is_none() {
             return String::new();
         }
@@ -110,7 +114,7 @@ impl TimeAxis<'_> {
             for (class, of) in lines {
                 let point =
                     |it: &IntervalReport| (self.middle(it), (it.e2e_us.count > 0).then(|| of(it).max(1.0)));
-                plot.line(class, self.series.intervals.iter().map(point));
+                plot.line(class, self.intervals().map(point));
             }
             plot
         })
@@ -162,18 +166,46 @@ impl TimeAxis<'_> {
                 _ => number.to_string(),
             };
             let until = mark.until_s.unwrap_or_else(|| self.end());
+            if mark.from_s >= self.end() {
+                continue;
+            }
             bands.push(Band { from: mark.from_s, until, class: "fault", label });
         }
         bands
     }
 
-    /// The end of the schedule, since the measured phase began.
+    /// What a run that did not keep its schedule to the end says of that.
+    fn told_end(&self) -> String {
+        let Some(stopped_s) = self.series.stopped_s else { return String::new() };
+        format!(
+            " The run ended before its time: nothing was {} after {}, and the pictures end where the last of that had \
+             {}.",
+            first_word(self.words.sent),
+            seconds(stopped_s - self.series.measured_from_s),
+            first_word(self.words.arrived)
+        )
+    }
+
+    /// Those that the run came to.
+    fn intervals(&self) -> impl Iterator<Item = &IntervalReport> {
+        self.series.intervals.iter().filter(|interval| interval.at_s < self.until_s())
+    }
+
+    /// The end of the run, since the measured phase began.
     fn end(&self) -> f64 {
-        self.series.until_s - self.series.measured_from_s
+        self.until_s() - self.series.measured_from_s
+    }
+
+    /// The end of the schedule; of a run that was broken off, of the interval in which something happened last.
+    fn until_s(&self) -> f64 {
+        let Some(stopped_s) = self.series.stopped_s else { return self.series.until_s };
+        let busy = self.series.intervals.iter().rfind(|it| it.departed + it.arrived > 0);
+        let busy_until_s = busy.map_or(0.0, |it| it.at_s + self.series.interval_s);
+        stopped_s.max(busy_until_s).min(self.series.until_s)
     }
 
     fn length(&self, interval: &IntervalReport) -> f64 {
-        (self.series.until_s - interval.at_s).clamp(1e-6, self.series.interval_s.max(1e-6))
+        (self.until_s() - interval.at_s).clamp(1e-6, self.series.interval_s.max(1e-6))
     }
 
     fn middle(&self, interval: &IntervalReport) -> f64 {
