@@ -30,6 +30,9 @@ enum Measure {
     Rate,
 }
 
+/// From a fault that goes on for a time, a cluster recovers from its end on.
+const AFTER_END: &str = "recovered_after_end_ms";
+
 /// Times that faults have; the worst fault is the one that counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FaultTime {
@@ -250,8 +253,11 @@ impl FaultTime {
         let faults = report["faults"].as_array().map_or(&[][..], Vec::as_slice);
         let mut worst: Option<f64> = None;
         for fault in faults {
-            let (key, scale) =
-                if fault.get(of_servers).is_some() { (of_servers, 1e3) } else { (of_processes, 1.0) };
+            let (key, scale) = match () {
+                () if self == Self::Recovery && fault.get(AFTER_END).is_some() => (AFTER_END, 1e3),
+                () if fault.get(of_servers).is_some() => (of_servers, 1e3),
+                () => (of_processes, 1.0),
+            };
             let values = match &fault[key] {
                 Value::Array(values) => values.as_slice(),
                 value => std::slice::from_ref(value),
@@ -353,7 +359,7 @@ mod tests {
             "rate": {"achieved": 19_950.5},
             "faults": [
                 {"name": "kill c2/1", "recovered_ms": 2_100.0, "detected_ms": 1.5},
-                {"name": "pause c1/1 500ms", "recovered_ms": 510.0, "detected_ms": null},
+                {"name": "pause c1/1 3500ms", "recovered_ms": 3_510.0, "recovered_after_end_ms": 10.0, "detected_ms": null},
             ],
         });
         let slo = Slo::parse(slo, &MEASURES).unwrap_or_else(|error| panic!("{slo}: {error}"));
@@ -376,7 +382,7 @@ mod tests {
             ("rate > 20k", false, "19 951/s"),
             ("recovery<1s", false, "2.10 s"),
             ("recovery<3s", true, "2.10 s"),
-            ("detection<1s", false, "pause c1/1 500ms was not detected"),
+            ("detection<1s", false, "pause c1/1 3500ms was not detected"),
             ("lag.p50<1s", false, "there is no lag latency"),
             ("sent>0", false, "sent was not counted"),
         ] {

@@ -3,7 +3,8 @@
 //! A fault owns what happens to the cluster that it strikes from a second before the strike (a message that was
 //! due then may still be on its way) until the cluster has recovered, or until the next fault strikes it. The
 //! cluster has recovered when, for a tenth of a second, no link was down, and all messages that were due arrived
-//! without delay. What is lost anywhere else is nobody's, and makes a run invalid.
+//! without delay; not before a fault has ended that goes on for a time. What is lost anywhere else is nobody's, and
+//! makes a run invalid.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -64,6 +65,9 @@ struct Struck {
     /// When the next fault strikes its cluster; the end of time when none does.
     next_nanos: u64,
     recovered_nanos: Option<u64>,
+    /// Until when a fault goes on that strikes the cluster: itself, or one before it; the end of time where that was
+    /// not seen.
+    lasts_until: u64,
     /// Until when links still leave a server that is in lame duck mode.
     leaves_until: u64,
     /// Whether messages may arrive twice: it is a lame duck, or struck while one was not over.
@@ -81,6 +85,9 @@ const CALM_NANOS: u64 = 100_000_000;
 /// A link that has moved stays subscribed where it was for a quarter of a second, or somewhat longer where a server is
 /// slow to answer.
 const STAY_NANOS: u64 = 1_000_000_000;
+
+/// A link that is back is subscribed within this: each shard asks for itself, and the server answers in its own time.
+const RESUBSCRIBE_NANOS: u64 = 500_000_000;
 
 /// A message is late when it took longer than this, and than [`LATE_FACTOR`] times the p99 before the faults.
 const LATE_NANOS_MIN: u64 = 100_000_000;
@@ -112,9 +119,11 @@ impl Scene<'_> {
             let report = self.report(of_fault, &struck);
             if of_fault.recovered_nanos.is_none() {
                 let name = &self.clusters[of_fault.cluster];
+                let went_on = of_fault.lasts_until >= self.end_nanos;
                 account.reasons.push(format!(
-                    "{fault} at {:?}: {name} had not recovered when the schedule ended",
-                    fault.at
+                    "{fault} at {:?}: {name} had not recovered when the schedule ended{}",
+                    fault.at,
+                    if went_on { ", and could not: a fault of it went on" } else { "" }
                 ));
             }
             for other in report.clusters.iter().filter(|other| other.lost > 0) {
@@ -159,7 +168,9 @@ impl Scene<'_> {
         let ended = self.strikes[of.fault].and_then(|strike| strike.ended_nanos);
         let over_nanos = ended.map_or(of.at_nanos, |at| on_run_clock(at, self.start_nanos));
         let during = of.at_nanos..of.recovered_nanos.unwrap_or(self.end_nanos).max(over_nanos);
-        let since_strike = |nanos: u64| rounded(nanos.saturating_sub(of.at_nanos) as f64 / 1e6, 3);
+        let since = |from: u64, nanos: u64| rounded(nanos.saturating_sub(from) as f64 / 1e6, 3);
+        let since_strike = |nanos: u64| since(of.at_nanos, nanos);
+        let since_end = |nanos: u64| since(over_nanos, nanos);
         let mut report = FaultReport {
             name: fault.to_string(),
             cluster: self.clusters[of.cluster].clone(),
@@ -170,6 +181,7 @@ impl Scene<'_> {
             detected_ms: detected.map(|entry| since_strike(self.on_clock(entry))),
             reconnected_ms: self.reconnected(of).map(since_strike),
             recovered_ms: of.recovered_nanos.map(since_strike),
+            recovered_after_end_ms: of.recovered_nanos.filter(|_| fault.lasts()).map(since_end),
             lost: cost.lost(),
             refused: cost.refused,
             in_doubt: own().map(in_doubt).sum(),
@@ -203,14 +215,19 @@ impl Scene<'_> {
         let mut lost = LostWhen::default();
         for (begin, cell) in self.ledger.cells(of.cluster, of.due.clone()).filter(|(_, cell)| cell.lost() > 0)
         {
-            let is_down = outages.iter().any(|outage| outage.contains(&begin));
+            let any = |is_so: &dyn Fn(&Range<u64>) -> bool| outages.iter().any(is_so);
+            // A cell in which a link is lost is one before that, for most of it was due before it was noticed.
             let soon = begin..begin + cell_nanos + REACH_BACK_NANOS;
-            let is_lost_later = outages.iter().any(|outage| soon.contains(&outage.start));
-            match (is_down, is_lost_later) {
-                (true, _) => lost.down += cell.lost(),
-                (false, true) => lost.before += cell.lost(),
-                (false, false) => lost.up += cell.lost(),
-            }
+            let part = if any(&|outage| outage.contains(&begin)) {
+                &mut lost.down
+            } else if any(&|outage| soon.contains(&outage.start)) {
+                &mut lost.before
+            } else if any(&|outage| outage.end <= begin && begin - outage.end < RESUBSCRIBE_NANOS) {
+                &mut lost.after
+            } else {
+                &mut lost.up
+            };
+            *part += cell.lost();
         }
         lost
     }
@@ -271,12 +288,17 @@ impl Scene<'_> {
                 })
                 .collect();
             let (mut owned_until, mut doubled_until) = (0, 0);
-            let mut leaves_until = 0;
+            let (mut leaves_until, mut lasts_until) = (0, 0);
             for (place, (fault, at_nanos)) in times.iter().copied().enumerate() {
                 let next_nanos = times.get(place + 1).map_or(u64::MAX, |(_, at)| *at);
                 let is_slow = self.faults[fault].act == ServerAct::LameDuck;
                 if is_slow {
                     leaves_until = leaves_until.max(self.leaves_until(cluster, at_nanos));
+                }
+                if self.faults[fault].lasts() {
+                    let ended_nanos = self.strikes[fault].and_then(|strike| strike.ended_nanos);
+                    let ended_nanos = ended_nanos.map_or(u64::MAX, |at| on_run_clock(at, self.start_nanos));
+                    lasts_until = lasts_until.max(ended_nanos);
                 }
                 let may_double = is_slow || at_nanos < doubled_until.max(leaves_until);
                 let mut of_fault = Struck {
@@ -285,6 +307,7 @@ impl Scene<'_> {
                     at_nanos,
                     next_nanos,
                     recovered_nanos: None,
+                    lasts_until,
                     leaves_until,
                     may_double,
                     due: 0..0,
@@ -308,13 +331,13 @@ impl Scene<'_> {
     /// Clients leave a server in lame duck mode one after the other, each stays subscribed there until the others know
     /// of its new place, and the server closes those that stay when it likes. Such a fault is slow: it counts from its
     /// last sign, of which a message that arrived by both ways is one. What strikes the cluster before it is over ends
-    /// with it.
+    /// with it. Nor is a cluster calm while a fault goes on that strikes it, however little that does.
     fn recovered(&self, of: &Struck, mut is_slow: bool) -> Option<u64> {
         let Struck { cluster, at_nanos, next_nanos, .. } = *of;
         let late_nanos = (self.before(cluster).value_at_quantile(0.99) * LATE_FACTOR).max(LATE_NANOS_MIN);
         let outages = self.outages(cluster);
         let cell_nanos = self.ledger.cell_nanos();
-        let (mut disturbed_until, mut calm_from, mut messages) = (at_nanos, None, 0);
+        let (mut disturbed_until, mut calm_from, mut messages) = (at_nanos.max(of.lasts_until), None, 0);
         let mut is_calm = false;
         // From the cell of the strike on: a link may be lost and back within it.
         let from = at_nanos - at_nanos % cell_nanos;
@@ -331,6 +354,10 @@ impl Scene<'_> {
             let is_doubled = of.may_double && cell.duplicate > 0;
             if cell.lost() > 0 || cell.refused > 0 || is_late || is_down || is_doubled {
                 disturbed_until = disturbed_until.max(end).max(cell.last_arrival_nanos);
+                (calm_from, messages, is_calm) = (None, 0, false);
+                continue;
+            }
+            if begin < of.lasts_until {
                 (calm_from, messages, is_calm) = (None, 0, false);
                 continue;
             }

@@ -13,6 +13,8 @@ pub(super) struct LostWhen {
     pub(super) before: u64,
     /// While a link was down.
     pub(super) down: u64,
+    /// Within half a second after a link was back.
+    pub(super) after: u64,
     /// While all were up.
     pub(super) up: u64,
 }
@@ -31,6 +33,11 @@ pub(super) fn of(fault: &ServerFault, report: &FaultReport, lost: LostWhen) -> V
          before its receiver has subscribed there again finds nobody",
     );
     lost_when(lost.before, "within a second before a link was lost: they were on their way");
+    lost_when(
+        lost.after,
+        "within half a second after a link was back: each shard subscribes again by itself, and what reaches the server \
+         before its receiver has finds nobody",
+    );
     lost_when(lost.up, "while every link was up: the tool does not know where they went");
     if report.in_doubt > 0 {
         notes
@@ -52,7 +59,7 @@ fn unnoticed(fault: &ServerFault, report: &FaultReport) -> Option<String> {
     if let Some(elsewhere) = elsewhere(fault, &report.links) {
         return Some(format!("it could strike nothing: {elsewhere}"));
     }
-    (report.recovered_ms == Some(0.0) && !is_slower)
+    (report.recovered_after_end_ms.or(report.recovered_ms) == Some(0.0) && !is_slower)
         .then(|| "nobody noticed: no link was lost, and no message was lost, doubled or late".to_owned())
 }
 
@@ -85,7 +92,8 @@ mod tests {
             links: links.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect(),
             detected_ms: None,
             reconnected_ms: None,
-            recovered_ms: Some(0.0),
+            recovered_ms: Some(1_000.0),
+            recovered_after_end_ms: Some(0.0),
             lost: 0,
             in_doubt: 0,
             p99_during_us: Some(1_500.0),
@@ -125,8 +133,8 @@ mod tests {
         let changes: [fn(&mut FaultReport); 6] = [
             |report| report.detected_ms = Some(1.0),
             |report| report.reconnected_ms = Some(1.0),
-            |report| report.recovered_ms = Some(20.0),
-            |report| report.recovered_ms = None,
+            |report| report.recovered_after_end_ms = Some(20.0),
+            |report| (report.recovered_ms, report.recovered_after_end_ms) = (None, None),
             |report| report.p99_during_us = Some(1_801.0),
             |report| report.refused = 1,
         ];
@@ -138,13 +146,14 @@ mod tests {
     #[test]
     fn lost_messages_are_told_apart_by_when_they_were_due() {
         let fault = ServerFault::parse("1s kill c1/1", 3, 1).expect("a fault");
-        let told = of(&fault, &sample(), LostWhen { before: 4, down: 1_230, up: 0 });
-        assert_eq!(told.len(), 3, "{told:?}");
+        let told = of(&fault, &sample(), LostWhen { before: 4, down: 1_230, after: 7, up: 0 });
+        assert_eq!(told.len(), 4, "{told:?}");
         assert!(told[0].starts_with("1 230 of the lost were due while a link was down: "), "{told:?}");
         assert!(
             told[1].starts_with("4 of the lost were due within a second before a link was lost"),
             "{told:?}"
         );
-        assert!(told[2].starts_with("in doubt are those that were written"), "{told:?}");
+        assert!(told[2].starts_with("7 of the lost were due within half a second after"), "{told:?}");
+        assert!(told[3].starts_with("in doubt are those that were written"), "{told:?}");
     }
 }

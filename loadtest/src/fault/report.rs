@@ -30,7 +30,13 @@ pub(crate) struct FaultReport {
     /// was no such link, or not all came back.
     pub(crate) reconnected_ms: Option<f64>,
     /// Until no link was down and all messages arrived without delay, for a tenth of a second at least.
+    ///
+    /// Never before its end where it goes on for a time.
     pub(crate) recovered_ms: Option<f64>,
+    /// The same from its end, `ended_at_s`; only of a fault that goes on for a time: a pause, a delay, a half-open way,
+    /// a partition.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) recovered_after_end_ms: Option<f64>,
     /// Messages to the cluster that were sent and never arrived, by when they were due.
     pub(crate) lost: u64,
     /// Messages that were not sent, because the buffer for the cluster was full.
@@ -75,6 +81,7 @@ impl FaultReport {
             detected_ms: None,
             reconnected_ms: None,
             recovered_ms: None,
+            recovered_after_end_ms: None,
             lost: 0,
             refused: 0,
             in_doubt: 0,
@@ -103,9 +110,14 @@ impl fmt::Display for FaultReport {
                 format!("noticed after {}, links back after {}", time(noticed), time(back))
             }
         };
-        let recovered = match self.recovered_ms {
-            Some(millis) => format!("recovered after {}", time(millis)),
-            None => "NOT recovered".to_owned(),
+        let lasted = self.ended_at_s.map_or(0.0, |ended_at_s| (ended_at_s - struck_at_s) * 1e3);
+        let recovered = match (self.recovered_ms, self.recovered_after_end_ms) {
+            (None, _) => "NOT recovered".to_owned(),
+            (Some(_), Some(0.0)) => format!("lasted {}, recovered when it ended", time(lasted)),
+            (Some(_), Some(millis)) => {
+                format!("lasted {}, recovered {} after its end", time(lasted), time(millis))
+            }
+            (Some(millis), None) => format!("recovered after {}", time(millis)),
         };
         writeln!(f, "fault       {struck_at_s:.3} s  {}: {noticed}, {recovered}", self.name)?;
         writeln!(
@@ -168,6 +180,7 @@ pub(crate) mod tests {
             detected_ms: Some(1.25),
             reconnected_ms: Some(2_300.0),
             recovered_ms: Some(2_345.0),
+            recovered_after_end_ms: None,
             lost: 1_234,
             refused: 0,
             in_doubt: 20,
@@ -197,5 +210,25 @@ fault       3.000 s  kill c2/1: noticed after 1.2 ms, links back after 2.30 s, r
 ";
         let text = sample().to_string();
         assert_eq!(text, expected, "\n{text}");
+    }
+
+    #[test]
+    fn one_that_goes_on_for_a_time_is_told_with_that_and_recovers_from_its_end() {
+        let told = |recovered: f64| {
+            let report = FaultReport {
+                name: "delay c2/1 20ms 2s".to_owned(),
+                struck_at_s: Some(3.0),
+                ended_at_s: Some(5.001),
+                detected_ms: None,
+                reconnected_ms: None,
+                recovered_ms: Some(2_001.0 + recovered),
+                recovered_after_end_ms: Some(recovered),
+                ..sample()
+            };
+            report.to_string().lines().next().unwrap_or_default().to_owned()
+        };
+        let begin = "fault       3.000 s  delay c2/1 20ms 2s: no link noticed, lasted 2.00 s, recovered";
+        assert_eq!(told(0.0), format!("{begin} when it ended"));
+        assert_eq!(told(12.34), format!("{begin} 12.3 ms after its end"));
     }
 }

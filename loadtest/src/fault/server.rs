@@ -99,6 +99,21 @@ impl ServerFault {
         Ok(Self { at, act, server: ServerId::parse(server, clusters, nodes)? })
     }
 
+    /// Whether it goes on for a time, and ends by itself.
+    pub(crate) fn lasts(&self) -> bool {
+        match self.act {
+            ServerAct::Pause(_)
+            | ServerAct::Delay { .. }
+            | ServerAct::HalfOpen(_)
+            | ServerAct::Partition { .. } => true,
+            ServerAct::Kill
+            | ServerAct::Restart
+            | ServerAct::LameDuck
+            | ServerAct::Cut
+            | ServerAct::Reset => false,
+        }
+    }
+
     /// Whether it happens between the clients and the server, in the proxy.
     pub(crate) fn is_on_the_way(&self) -> bool {
         match self.act {

@@ -54,7 +54,7 @@ pub(super) fn table(run: &RunFile) -> String {
     let has_others = has("clusters");
     let mut head = String::from(
         "<th>fault</th><th class=\"n\">struck</th><th class=\"n\">detected after</th>\
-         <th class=\"n\">recovered after</th>",
+         <th class=\"n\">recovered</th>",
     );
     for (_, name) in &counts {
         let _ = write!(head, "<th class=\"n\">{name}</th>");
@@ -96,9 +96,10 @@ fn row(
     cell("struck", "n", &struck);
     let detected = time(fault, "detected_ms", 1e3).or_else(|| time(fault, "detect_us", 1.0));
     cell("detected after", "n", detected.as_deref().unwrap_or("not seen"));
-    let recovered = time(fault, "recovered_ms", 1e3).or_else(|| time(fault, "back_us", 1.0));
+    let recovered =
+        after_end(fault).or_else(|| time(fault, "recovered_ms", 1e3)).or_else(|| time(fault, "back_us", 1.0));
     cell(
-        "recovered after",
+        "recovered",
         if recovered.is_some() { "n" } else { "n alarm" },
         recovered.as_deref().unwrap_or("not seen"),
     );
@@ -113,6 +114,14 @@ fn row(
         cell("why", "words", &notes(fault).unwrap_or_else(|| "\u{2013}".to_owned()));
     }
     format!("<tr><th scope=\"row\">{number_of}\u{2002}{}</th>{cells}</tr>", escaped(&name_of(fault)))
+}
+
+/// How long after its end a fault that goes on for a time was recovered from; none of others.
+fn after_end(fault: &Map<String, Value>) -> Option<String> {
+    match number(fault, "recovered_after_end_ms")? {
+        0.0 => Some("when it ended".to_owned()),
+        millis => Some(format!("{} after its end", micros(millis * 1e3))),
+    }
 }
 
 /// What is known of a fault beside its figures; none where there is nothing.

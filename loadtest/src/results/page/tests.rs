@@ -65,6 +65,16 @@ fn the_pictures_of_a_run_that_was_broken_off_end_where_it_ended_and_show_what_wa
 }
 
 #[test]
+fn a_fault_that_goes_on_is_recovered_from_after_its_end() {
+    for (millis, told) in [(0.0, "when it ended"), (12.5, "12.50 ms after its end")] {
+        let mut run = sample_run();
+        run.faults[1].insert("recovered_ms".to_owned(), json!(500.0 + millis));
+        run.faults[1].insert("recovered_after_end_ms".to_owned(), json!(millis));
+        assert!(page(&run).contains(&format!("data-name=\"recovered\">{told}</td>")), "{told}");
+    }
+}
+
+#[test]
 fn what_speaks_against_a_run_is_on_top() {
     let page = page(&sample_run());
     let place = |words: &str| page.find(words).unwrap_or_else(|| panic!("{words} is not there"));
