@@ -52,7 +52,8 @@ pub(crate) struct Report {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) steps: Vec<StepReport>,
     pub(crate) cpu_s: CpuReport,
-    /// The same, for each delivered message, those of a closed loop beside included; in microseconds.
+    /// The same, for each delivered message (of a fan-out for each delivered copy), those of a closed loop beside
+    /// included; in microseconds.
     pub(crate) cpu_us_per_message: CpuReport,
     pub(crate) clusters: Vec<ClusterReport>,
     pub(crate) connections: ConnectionsReport,

@@ -117,9 +117,12 @@ impl Summary<'_> {
     fn cpu(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let CpuReport { client, servers } = self.0.cpu_s;
         let each = self.0.cpu_us_per_message;
+        let counts = &self.0.counts;
+        // What a message of a fan-out costs is shared by its copies.
+        let unit = if counts.sent == counts.published { "message" } else { "delivered copy" };
         let told = |seconds: f64, each: f64| match each {
             0.0 => format!("{seconds:.2} s"),
-            each => format!("{seconds:.2} s ({each:.2} us a message)"),
+            each => format!("{seconds:.2} s ({each:.2} us a {unit})"),
         };
         let servers = match servers.zip(each.servers) {
             Some((seconds, each)) => told(seconds, each),
@@ -239,5 +242,9 @@ verdict     DEGRADED
         let text = Summary(&report).to_string();
         let expected = "messages    published 25 000, copies due 200 000, delivered 200 000, lost 0,";
         assert!(text.starts_with(expected), "{text}");
+        assert!(
+            text.contains("client 1.25 s (6.25 us a delivered copy), servers 2.50 s (12.50 us a d"),
+            "{text}"
+        );
     }
 }

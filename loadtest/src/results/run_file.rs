@@ -138,10 +138,14 @@ impl RunFile {
         folders.iter().map(|folder| Self::read(folder)).collect()
     }
 
-    /// Processor time for each message, call or sighting: what it is called, and how much.
+    /// Processor time for each message, call or sighting, and of a fan-out for each copy: what it is called, and how
+    /// much.
     pub(crate) fn cpu_us_each(&self) -> Option<(&str, CpuReport)> {
         self.rest.iter().find_map(|(key, value)| {
-            let unit = key.strip_prefix("cpu_us_per_")?;
+            let unit = match key.strip_prefix("cpu_us_per_")? {
+                "message" if self.scenario == FANOUT => "delivered copy",
+                unit => unit,
+            };
             Some((unit, CpuReport::deserialize(value).ok()?))
         })
     }
@@ -152,6 +156,9 @@ impl RunFile {
         known.or_else(|| self.latency_us.iter().next()).map(|(name, points)| (name.as_str(), *points))
     }
 }
+
+/// The scenario whose messages have copies.
+const FANOUT: &str = "fanout";
 
 /// The latencies that a run can be about.
 const HEADLINES: [&str; 2] = ["e2e", "converge"];

@@ -75,6 +75,15 @@ fn a_fault_that_goes_on_is_recovered_from_after_its_end() {
 }
 
 #[test]
+fn what_a_fan_out_costs_is_by_the_copy() {
+    let mut run = sample_run();
+    assert!(page(&run).contains("CPU a message"));
+    run.scenario = "fanout".to_owned();
+    let page = page(&run);
+    assert!(page.contains("CPU a delivered copy") && !page.contains("us a message"), "{page}");
+}
+
+#[test]
 fn what_speaks_against_a_run_is_on_top() {
     let page = page(&sample_run());
     let place = |words: &str| page.find(words).unwrap_or_else(|| panic!("{words} is not there"));
