@@ -11,7 +11,7 @@ use serde_json::Value;
 use self::statistics::{mann_whitney, median, outlying};
 use crate::cli::OptionRow;
 use crate::console::Console;
-use crate::quantity::counted;
+use crate::quantity::{counted, figure, grouped};
 use crate::results::{RunFile, RunFileError};
 use crate::verdict::Status;
 use crate::{CONFIGURATION, REGRESSION, fail};
@@ -232,7 +232,7 @@ impl fmt::Display for Comparison {
             "us", "A median", "A spread", "B median", "B spread", "change", "chance"
         )?;
         for row in &self.rows {
-            let spread = |spread: &Spread| format!("{:.2}..{:.2}", spread.least, spread.most);
+            let spread = |spread: &Spread| format!("{}..{}", figure(spread.least), figure(spread.most));
             let word = match (self.is_enough() && row.is_different(), row.change() > 0.0) {
                 (false, _) => "",
                 (true, true) => "  worse",
@@ -240,11 +240,11 @@ impl fmt::Display for Comparison {
             };
             writeln!(
                 f,
-                "  {:<23} {:>10.2} {:>19} {:>10.2} {:>19} {:>+8.1} % {:>6.3}{word}",
+                "  {:<23} {:>10} {:>19} {:>10} {:>19} {:>+8.1} % {:>6.3}{word}",
                 row.name,
-                row.a.median,
+                figure(row.a.median),
                 spread(&row.a),
-                row.b.median,
+                figure(row.b.median),
                 spread(&row.b),
                 row.change() * 100.0,
                 row.chance,
@@ -416,7 +416,8 @@ fn difference(a: &RunFile, b: &RunFile) -> Option<String> {
     let differing: Vec<String> = told
         .filter_map(|(key, of_a)| {
             let of_b = b.arguments.get(key).filter(|of_b| *of_b != of_a)?;
-            Some(format!("{key} {of_a} and {of_b}"))
+            let told = |value: &Value| value.as_u64().map_or_else(|| value.to_string(), grouped);
+            Some(format!("{key} {} and {}", told(of_a), told(of_b)))
         })
         .collect();
     if !differing.is_empty() {
@@ -545,7 +546,7 @@ mod tests {
         let mut of_topics = run_of(1, 1.0, 0);
         of_topics.arguments.insert("topics".to_owned(), 9.into());
         let error = Comparison::of(names(), [&[of_topics], &[other]]).expect_err("another rate");
-        assert!(error.to_string().ends_with(": rate 20000 and 50000, topics 9 and 10"), "{error}");
+        assert!(error.to_string().ends_with(": rate 20 000 and 50 000, topics 9 and 10"), "{error}");
         let mut registry = run_of(1, 1.0, 0);
         registry.scenario = "registry".to_owned();
         assert!(Comparison::of(names(), [&[run_of(1, 1.0, 0)], &[registry]]).is_err());

@@ -145,9 +145,9 @@ fn unsound(rate: Rate, report: &Report) -> Option<String> {
     let achieved_min = rate.per_second() as f64 * RATE_ACHIEVED_MIN;
     match report {
         report if !is_exact(&report.counts) || !is_exact(&report.warmup_counts) => {
-            Some(format!("lost {}, or worse", report.counts.lost + report.warmup_counts.lost))
+            Some(format!("lost {}, or worse", grouped(report.counts.lost + report.warmup_counts.lost)))
         }
-        report if report.rate.unsent > 0 => Some(format!("{} not sent in time", report.rate.unsent)),
+        report if report.rate.unsent > 0 => Some(format!("{} not sent in time", grouped(report.rate.unsent))),
         report if report.rate.achieved < achieved_min => Some("the rate was not reached".to_owned()),
         report if report.connections.disconnects > 0 => Some("a disconnect".to_owned()),
         report if report.connections.slow_consumer_drops > 0 => Some("a slow consumer".to_owned()),

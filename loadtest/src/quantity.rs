@@ -215,6 +215,11 @@ pub(crate) fn whole(number: f64) -> String {
     grouped(number.round() as u64)
 }
 
+/// A figure that is not negative: with two decimals below a thousand, where they matter.
+pub(crate) fn figure(number: f64) -> String {
+    if number < 999.995 { format!("{number:.2}") } else { whole(number) }
+}
+
 const MILLION: u64 = 1_000_000;
 
 /// Examples of rates.

@@ -13,7 +13,7 @@ use crate::compare::against_baseline;
 use crate::console::Console;
 use crate::json::JsonOutput;
 use crate::options::{JsonTarget, RunOptions};
-use crate::quantity::counted;
+use crate::quantity::{counted, figure as shown};
 use crate::report::{ArgumentsReport, Report, SCHEMA, rounded};
 use crate::results::{Document, RunFile, Stamp, Told};
 use crate::surroundings::Surroundings;
@@ -228,7 +228,8 @@ impl fmt::Display for Runs {
                 continue;
             };
             let name = figure.names.0;
-            writeln!(f, "  {name:<14}{median:>12.2} {least:>12.2} {most:>12.2}  {spread_percent:.1} %")?;
+            let [median, least, most] = [median, least, most].map(shown);
+            writeln!(f, "  {name:<14}{median:>12} {least:>12} {most:>12}  {spread_percent:.1} %")?;
         }
         Ok(())
     }
@@ -260,6 +261,8 @@ mod tests {
         assert_eq!(words[3..], ["225.00", "100.00", "300.00", "88.9", "%"]);
         let line = text.lines().find(|line| line.contains("lost")).expect("a line");
         assert!(line.ends_with("0.00  0.0 %"), "{line}");
+        let line = text.lines().find(|line| line.contains("rate/s")).expect("a line");
+        assert!(line.contains("      20 000       20 000 "), "{line}");
     }
 
     #[test]

@@ -296,12 +296,13 @@ pub(crate) fn micros(value: f64) -> String {
     }
 }
 
-/// Three digits.
+/// Three digits. Halves are rounded up, as everywhere; by itself a format takes them to the even digit.
 fn significant(value: f64) -> String {
+    let up = |scale: f64| (value * scale).round() / scale;
     match value {
-        value if value < 9.995 => format!("{value:.2}"),
-        value if value < 99.95 => format!("{value:.1}"),
-        value => format!("{value:.0}"),
+        value if value < 9.995 => format!("{:.2}", up(100.0)),
+        value if value < 99.95 => format!("{:.1}", up(10.0)),
+        _ => format!("{:.0}", up(1.0)),
     }
 }
 
@@ -387,6 +388,20 @@ mod tests {
             ("sent>0", false, "sent was not counted"),
         ] {
             assert_eq!(judge(slo), (met, told.to_owned()), "{slo}");
+        }
+    }
+
+    #[test]
+    fn a_latency_is_rounded_as_in_the_tables() {
+        for (value, told) in [(576.5, "577 us"), (577.5, "578 us"), (12.25, "12.3 us"), (2_100.0, "2.10 ms")]
+        {
+            assert_eq!(micros(value), told);
+        }
+        for tenths in (0..10_000).map(f64::from) {
+            let value = 100.0 + tenths / 10.0;
+            if value < 999.5 {
+                assert_eq!(micros(value), format!("{} us", whole(value)));
+            }
         }
     }
 

@@ -11,7 +11,7 @@ use super::protocol::{Counted, node_name};
 use crate::cpu::CpuTimes;
 use crate::fault::{Act, Fault};
 use crate::options::CallsOptions;
-use crate::quantity::grouped;
+use crate::quantity::{grouped, whole};
 use crate::recorder::histogram;
 use crate::report::{CpuReport, Percentiles, SCHEMA, command_line, program, rounded};
 use crate::results::{Histograms, RunReport, SeriesReport};
@@ -321,7 +321,11 @@ impl Findings<'_> {
                 (counts.unexplained, "calls failed for which no fault can be blamed"),
             ] {
                 if count > 0 {
-                    reasons.push(format!("in the {phase} {count} {what}, of {} calls", counts.calls));
+                    reasons.push(format!(
+                        "in the {phase} {} {what}, of {} calls",
+                        grouped(count),
+                        grouped(counts.calls)
+                    ));
                 }
             }
         }
@@ -332,7 +336,7 @@ impl Findings<'_> {
             (self.disconnects, "unexpected disconnects from the servers"),
         ] {
             if count > 0 {
-                reasons.push(format!("{count} {what}"));
+                reasons.push(format!("{} {what}", grouped(count)));
             }
         }
         for fault in self.faults.iter().filter(|fault| fault.is_kill && fault.detect_nanos.is_none()) {
@@ -402,7 +406,7 @@ impl fmt::Display for CallsReport {
         if let Some(told) = backlog_line(counts.calls, self.rate.backlog, "made") {
             writeln!(f, "{told}")?;
         }
-        writeln!(f, "rate        {:.1}/s of {}/s asked", self.rate.achieved, grouped(self.rate.asked))?;
+        writeln!(f, "rate        {}/s of {}/s asked", whole(self.rate.achieved), grouped(self.rate.asked))?;
         let latency = &self.latency_us;
         let rows = [
             ("end to end", latency.e2e, "from the intended call to the answer"),

@@ -17,6 +17,7 @@ use super::ledger::Ledger;
 use super::notes::{self, LostWhen};
 use super::report::{FaultReport, OtherCluster};
 use super::{ServerAct, ServerFault, ServerId};
+use crate::quantity::counted;
 use crate::report::rounded;
 
 /// What a run's faults are judged by. Times are on the run's clock unless they say otherwise.
@@ -128,8 +129,11 @@ impl Scene<'_> {
             }
             for other in report.clusters.iter().filter(|other| other.lost > 0) {
                 account.reasons.push(format!(
-                    "{fault} at {:?} struck {}, and {} lost {} messages",
-                    fault.at, self.clusters[of_fault.cluster], other.name, other.lost
+                    "{fault} at {:?} struck {}, and {} lost {}",
+                    fault.at,
+                    self.clusters[of_fault.cluster],
+                    other.name,
+                    counted(other.lost, "message")
                 ));
             }
             self.excuse(of_fault, &mut account.excused);

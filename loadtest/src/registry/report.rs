@@ -280,7 +280,8 @@ impl Findings<'_> {
         let mut degraded = circumstances.degraded_reasons();
         if never_shown > 0 {
             degraded.push(format!(
-                "nodes were so far behind that services came and went unseen: {never_shown} sightings"
+                "nodes were so far behind that services came and went unseen: {} sightings",
+                grouped(never_shown)
             ));
         }
         let verdict = Verdict::of(invalid, degraded);
@@ -382,14 +383,17 @@ impl Findings<'_> {
             if counts.missing > 0 || counts.impossible > 0 {
                 reasons.push(format!(
                     "wrong counts in the {phase}: of {} sightings {} are missing and {} impossible",
-                    counts.to_be_seen, counts.missing, counts.impossible
+                    grouped(counts.to_be_seen),
+                    grouped(counts.missing),
+                    grouped(counts.impossible)
                 ));
             }
         }
         if found.repeated > 0 || found.unexplained > 0 {
             reasons.push(format!(
                 "{} changes were seen again, and {} events are of no change",
-                found.repeated, found.unexplained
+                grouped(found.repeated),
+                grouped(found.unexplained)
             ));
         }
         for (when, differing) in ["after the changes", "after the faults"].iter().zip(&self.agreed) {
@@ -398,13 +402,19 @@ impl Findings<'_> {
             }
         }
         if self.false_alarms > 0 {
-            reasons.push(format!("{} times a node found another one gone that was not", self.false_alarms));
+            reasons.push(format!(
+                "{} times a node found another one gone that was not",
+                grouped(self.false_alarms)
+            ));
         }
         if self.traffic.links_closed > 0 {
-            reasons.push(format!("{} unexpected disconnects between the nodes", self.traffic.links_closed));
+            reasons.push(format!(
+                "{} unexpected disconnects between the nodes",
+                grouped(self.traffic.links_closed)
+            ));
         }
         if self.traffic.refused > 0 {
-            reasons.push(format!("{} frames or connections were refused", self.traffic.refused));
+            reasons.push(format!("{} frames or connections were refused", grouped(self.traffic.refused)));
         }
         for fault in &self.faults {
             if fault.must_be_detected && fault.detect_nanos.iter().any(Option::is_none) {

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::escape::escaped;
+use super::escape::{escaped, sentence};
 use super::{plain, whole};
 use crate::results::run_file::RunFile;
 use crate::slo::micros;
@@ -97,7 +97,7 @@ pub(super) fn verdict(run: &RunFile) -> String {
         Status::Valid => ("good", "The figures say what they seem to say."),
     };
     let reasons: String =
-        run.verdict.reasons.iter().map(|reason| format!("<li>{}</li>", escaped(reason))).collect();
+        run.verdict.reasons.iter().map(|reason| format!("<li>{}</li>", sentence(reason))).collect();
     let reasons = if reasons.is_empty() { String::new() } else { format!("<ul>{reasons}</ul>") };
     let goals: String = run
         .slos
@@ -108,7 +108,7 @@ pub(super) fn verdict(run: &RunFile) -> String {
                 if slo.met { "good" } else { "bad" },
                 if slo.met { "met" } else { "missed" },
                 escaped(&slo.slo),
-                escaped(&slo.told)
+                sentence(&slo.told)
             )
         })
         .collect();

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde_json::{Map, Value};
 
-use super::escape::escaped;
+use super::escape::{escaped, sentence};
 use super::{plain, section, whole};
 use crate::results::run_file::RunFile;
 use crate::slo::micros;
@@ -128,7 +128,7 @@ fn after_end(fault: &Map<String, Value>) -> Option<String> {
 fn notes(fault: &Map<String, Value>) -> Option<String> {
     let notes = fault.get("notes")?.as_array()?.iter().filter_map(Value::as_str);
     let told: Vec<String> =
-        notes.map(escaped).map(|note| format!("<span class=\"under\">{note}</span>")).collect();
+        notes.map(sentence).map(|note| format!("<span class=\"under\">{note}</span>")).collect();
     (!told.is_empty()).then(|| format!("<span>{}</span>", told.concat()))
 }
 

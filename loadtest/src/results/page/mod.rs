@@ -13,7 +13,7 @@ use std::fmt::Write;
 
 use super::run_file::RunFile;
 use crate::quantity::grouped;
-use escape::escaped;
+use escape::{escaped, sentence};
 
 const STYLE: &str = include_str!("style.css");
 
@@ -58,7 +58,7 @@ fn section(title: &str, note: &str, content: &str) -> String {
         return String::new();
     }
     let note =
-        if note.is_empty() { String::new() } else { format!("<p class=\"note\">{}</p>", escaped(note)) };
+        if note.is_empty() { String::new() } else { format!("<p class=\"note\">{}</p>", sentence(note)) };
     format!("<section>\n<h2>{}</h2>\n{note}{content}\n</section>\n", escaped(title))
 }
 

@@ -35,6 +35,9 @@ const COUNTS_FIRST: [&str; 17] = [
     "corrupt",
 ];
 
+/// A number that is a name: it is given as it is, to be given again.
+const RAW: [&str; 1] = ["seed"];
+
 /// What has a section of its own.
 const SHOWN_ELSEWHERE: [&str; 1] = ["beside"];
 
@@ -269,6 +272,11 @@ fn list(group: &Map<String, Value>) -> String {
     for (key, value) in group {
         let shown = match value {
             Value::Array(entries) if entries.iter().any(Value::is_object) => table(entries),
+            value if RAW.contains(&key.as_str()) => escaped(&value.to_string()),
+            // Limits are told as the system has them, in text.
+            Value::String(text) if key.contains("_max") => {
+                escaped(&text.parse().map_or_else(|_| text.clone(), whole))
+            }
             value => escaped(&told(value)),
         };
         let _ = write!(text, "<dt>{}</dt><dd>{shown}</dd>", escaped(&words(key)));
