@@ -211,6 +211,7 @@ impl Findings<'_> {
                 },
                 is_debug_build: cfg!(debug_assertions),
                 lag_p99_nanos: recorder.lag.value_at_quantile(0.99),
+                latency: "end-to-end",
                 e2e_p99_nanos: recorder.e2e().value_at_quantile(0.99),
                 e2e_medians_nanos: recorder
                     .e2e_medians()

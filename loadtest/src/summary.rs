@@ -173,6 +173,22 @@ pub(crate) fn latency_lines(f: &mut fmt::Formatter<'_>, rows: &[(&str, Percentil
     Ok(())
 }
 
+/// What a time that a fault takes is called, in the terminal as in the report page: its key in `latency_us`, its name,
+/// and what it is.
+pub(crate) const FAULT_TIMES: [(&str, &str, &str); 6] = [
+    ("detect_crash", "crash", "SIGKILL until gone"),
+    ("detect_freeze", "freeze", "SIGSTOP until gone"),
+    ("detect_partition", "parted", "partition until gone beyond it"),
+    ("back_crash", "restarted", "restart until back"),
+    ("back_freeze", "thawed", "SIGCONT until back"),
+    ("back_partition", "joined", "end of the partition until back beyond it"),
+];
+
+/// The name of a time that a fault takes.
+pub(crate) fn fault_time(key: &str) -> &'static str {
+    FAULT_TIMES.iter().find(|(known, ..)| *known == key).map_or("fault", |(_, name, _)| name)
+}
+
 /// The status and every reason for it.
 pub(crate) fn verdict_lines(f: &mut fmt::Formatter<'_>, verdict: &Verdict) -> fmt::Result {
     writeln!(f, "verdict     {}", verdict.status.word())?;

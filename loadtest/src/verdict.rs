@@ -60,7 +60,8 @@ pub(crate) struct Circumstances {
     pub(crate) unsent: u64,
     pub(crate) is_debug_build: bool,
     pub(crate) lag_p99_nanos: u64,
-    /// What the run is about: end to end, or to the last node.
+    /// The latency that the run is about, by its name: "end-to-end", or "converge", to the last node.
+    pub(crate) latency: &'static str,
     pub(crate) e2e_p99_nanos: u64,
     /// Medians of the first quarter of the measured time and of the rest.
     pub(crate) e2e_medians_nanos: Option<(u64, u64)>,
@@ -239,9 +240,10 @@ impl Circumstances {
         let mut reasons = Vec::new();
         if self.lag_p99_nanos as f64 > self.e2e_p99_nanos as f64 * LAG_OF_E2E_MAX {
             reasons.push(format!(
-                "the generator was late: lag p99 {} us is above {:.0} % of the end-to-end p99 {} us",
+                "the generator was late: lag p99 {} us is above {:.0} % of the {} p99 {} us",
                 whole_micros(self.lag_p99_nanos),
                 percent(LAG_OF_E2E_MAX),
+                self.latency,
                 whole_micros(self.e2e_p99_nanos)
             ));
         }
@@ -250,7 +252,8 @@ impl Circumstances {
             && early.max(late) as f64 > early.min(late) as f64 * SETTLED_FACTOR_MAX
         {
             reasons.push(format!(
-                "the warm-up had not settled: median end-to-end {} us in the first quarter, {} us after it",
+                "the warm-up had not settled: median {} {} us in the first quarter, {} us after it",
+                self.latency,
                 whole_micros(early),
                 whole_micros(late)
             ));
@@ -333,6 +336,7 @@ pub(crate) mod tests {
             unsent: 0,
             is_debug_build: false,
             lag_p99_nanos: 50_000,
+            latency: "end-to-end",
             e2e_p99_nanos: 1_000_000,
             e2e_medians_nanos: Some((300_000, 290_000)),
             steal_share: Some(0.0),

@@ -17,7 +17,7 @@ use crate::report::{CpuReport, Percentiles, SCHEMA, command_line, program, round
 use crate::results::{Histograms, RunReport, SeriesReport};
 use crate::series::Series;
 use crate::slo::Measures;
-use crate::summary::{backlog_line, latency_lines, verdict_lines};
+use crate::summary::{backlog_line, fault_time, latency_lines, verdict_lines};
 use crate::surroundings::Surroundings;
 use crate::verdict::{Circumstances, Remedy, Verdict};
 
@@ -231,6 +231,7 @@ impl Findings<'_> {
             unsent: self.unsent,
             is_debug_build: cfg!(debug_assertions),
             lag_p99_nanos: judged.lag.value_at_quantile(0.99),
+            latency: "end-to-end",
             e2e_p99_nanos: e2e.value_at_quantile(0.99),
             e2e_medians_nanos: judged.medians(),
             steal_share: self.cpu.steal_share(),
@@ -413,8 +414,8 @@ impl fmt::Display for CallsReport {
             ("service", latency.service, "from the actual call to the answer"),
             ("lag", latency.lag, "intended to actual call"),
             ("failed", latency.failed, "from the intended call to the error"),
-            ("crash", latency.detect_crash, "SIGKILL until gone for the caller"),
-            ("freeze", latency.detect_freeze, "SIGSTOP until gone for the caller"),
+            (fault_time("detect_crash"), latency.detect_crash, "SIGKILL until gone for the caller"),
+            (fault_time("detect_freeze"), latency.detect_freeze, "SIGSTOP until gone for the caller"),
         ];
         latency_lines(f, &rows)?;
         writeln!(

@@ -31,7 +31,7 @@ use crate::crew::{Crew, Reply};
 use crate::interrupt::{Interrupt, Interruption};
 use crate::live::Pulse;
 use crate::options::RegistryOptions;
-use crate::quantity::{counted, grouped};
+use crate::quantity::{counted, grouped, whole};
 use crate::report::rounded;
 use crate::scenario::RunError;
 use crate::schedule::Schedule;
@@ -99,6 +99,7 @@ pub(crate) fn run(
         made: vec![0; options.nodes],
         false_alarms: 0,
         look: None,
+        told: (0, 0, 0),
         is_in_faults: false,
         held: None,
     };
@@ -190,6 +191,8 @@ struct Cluster<'a> {
     false_alarms: u64,
     /// For the live view, once the changes have begun.
     look: Option<Look>,
+    /// Time since the start, in nanoseconds, changes made and changes seen as of the last progress line.
+    told: (u64, u64, u64),
     is_in_faults: bool,
     /// The process that stands still: it answers nobody.
     held: Option<usize>,
@@ -333,14 +336,20 @@ impl Cluster<'_> {
             }
             let (made, seen, _) = self.progress()?;
             let others = self.options.nodes as u64 - 1;
+            let (then_nanos, made_then, seen_then) = self.told;
+            let at_nanos = nanos(Instant::now().saturating_duration_since(begun));
+            let seconds = at_nanos.saturating_sub(then_nanos).max(1) as f64 / 1e9;
+            let per_second = |now: u64, then: u64| whole(now.saturating_sub(then) as f64 / seconds);
+            let phase = if then_nanos < measured_from_nanos { "warm-up" } else { "measured" };
             self.console.line(format_args!(
-                "{:>5.0} s  changes {:>9}  seen {:>9}  under way {:>6}",
+                "{:>5.0} s  {phase:<8}  changes {:>8}/s  seen {:>8}/s  under way {:>6}",
                 // Never "-0".
                 measured_s(next_nanos, measured_from_nanos).round() + 0.0,
-                grouped(made),
-                grouped(seen),
+                per_second(made, made_then),
+                per_second(seen, seen_then),
                 grouped((made * others).saturating_sub(seen)),
             ));
+            self.told = (at_nanos, made, seen);
         }
     }
 

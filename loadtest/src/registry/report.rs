@@ -21,7 +21,7 @@ use crate::results::{Histograms, RunReport, SeriesReport};
 use crate::schedule::Schedule;
 use crate::series::Series;
 use crate::slo::Measures;
-use crate::summary::{latency_lines, verdict_lines};
+use crate::summary::{fault_time, latency_lines, verdict_lines};
 use crate::surroundings::Surroundings;
 use crate::verdict::{Circumstances, Remedy, Verdict};
 
@@ -265,6 +265,7 @@ impl Findings<'_> {
             unsent: convergence.unsent,
             is_debug_build: cfg!(debug_assertions),
             lag_p99_nanos: convergence.lag.value_at_quantile(0.99),
+            latency: "converge",
             e2e_p99_nanos: converge.value_at_quantile(0.99),
             e2e_medians_nanos: convergence.medians(),
             steal_share: self.cpu.steal_share(),
@@ -472,12 +473,20 @@ impl fmt::Display for RegistryReport {
             ("first", latency.first, "intended change to the first other node"),
             ("wire", latency.wire, "actual change to the last node"),
             ("lag", latency.lag, "intended to actual change"),
-            ("crash", latency.detect_crash, "SIGKILL until gone on every other node"),
-            ("freeze", latency.detect_freeze, "SIGSTOP until gone on every other node"),
-            ("restarted", latency.back_crash, "restart until back on every other node"),
-            ("thawed", latency.back_freeze, "SIGCONT until back on every other node"),
-            ("parted", latency.detect_partition, "partition until gone on every node beyond it"),
-            ("joined", latency.back_partition, "its end until back on every node beyond it"),
+            (fault_time("detect_crash"), latency.detect_crash, "SIGKILL until gone on every other node"),
+            (fault_time("detect_freeze"), latency.detect_freeze, "SIGSTOP until gone on every other node"),
+            (fault_time("back_crash"), latency.back_crash, "restart until back on every other node"),
+            (fault_time("back_freeze"), latency.back_freeze, "SIGCONT until back on every other node"),
+            (
+                fault_time("detect_partition"),
+                latency.detect_partition,
+                "partition until gone on every node beyond it",
+            ),
+            (
+                fault_time("back_partition"),
+                latency.back_partition,
+                "its end until back on every node beyond it",
+            ),
         ];
         latency_lines(f, &rows)?;
         writeln!(

@@ -8,6 +8,7 @@ use crate::report::Percentiles;
 use crate::results::document::CurvePoint;
 use crate::results::run_file::RunFile;
 use crate::slo::micros;
+use crate::summary::FAULT_TIMES;
 
 /// What is drawn, the most important first, each in its colour.
 const DRAWN: [(&str, &str); 7] = [
@@ -108,8 +109,23 @@ pub(super) fn short(value: f64) -> String {
     format!("{} {unit}", (number * 100.0).round() / 100.0)
 }
 
+/// A latency as the terminal calls it; with its meaning where it is the time of a fault.
+fn name_of(key: &str) -> String {
+    match FAULT_TIMES.iter().find(|(known, ..)| *known == key) {
+        Some((_, name, meaning)) => format!("{name}<span class=\"under\">{meaning}</span>"),
+        None if key == "detect" => {
+            "gone<span class=\"under\">any of the faults below until gone</span>".to_owned()
+        }
+        None => escaped(&key.replace('_', " ")),
+    }
+}
+
 fn table(run: &RunFile) -> String {
-    let order = |name: &str| DRAWN.iter().position(|(drawn, _)| *drawn == name).unwrap_or(DRAWN.len());
+    let order = |name: &str| {
+        let drawn = DRAWN.iter().position(|(drawn, _)| *drawn == name);
+        let of_fault = || FAULT_TIMES.iter().position(|(known, ..)| *known == name).map(|place| place + 1);
+        (drawn.unwrap_or(DRAWN.len()), of_fault().unwrap_or(0))
+    };
     let mut rows: Vec<(&String, &Percentiles)> =
         run.latency_us.iter().filter(|(_, points)| points.count > 0).collect();
     rows.sort_by_key(|(name, _)| order(name));
@@ -129,7 +145,7 @@ fn table(run: &RunFile) -> String {
         .collect();
         format!(
             "<tr><th scope=\"row\">{}</th>{cells}<td class=\"n spare\">{}</td></tr>",
-            escaped(&name.replace('_', " ")),
+            name_of(name),
             whole(points.count as f64)
         )
     };

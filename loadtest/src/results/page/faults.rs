@@ -53,7 +53,7 @@ pub(super) fn table(run: &RunFile) -> String {
         [("lost", "lost"), ("in_doubt", "in doubt")].into_iter().filter(|(key, _)| has(key)).collect();
     let has_others = has("clusters");
     let mut head = String::from(
-        "<th>fault</th><th class=\"n\">struck</th><th class=\"n\">detected after</th>\
+        "<th>fault</th><th class=\"n\">struck</th><th class=\"n\">noticed after</th>\
          <th class=\"n\">recovered</th>",
     );
     for (_, name) in &counts {
@@ -95,7 +95,7 @@ fn row(
     let struck = struck_at_s(fault).map_or("did not strike".to_owned(), |at| format!("{} s", plain(at)));
     cell("struck", "n", &struck);
     let detected = time(fault, "detected_ms", 1e3).or_else(|| time(fault, "detect_us", 1.0));
-    cell("detected after", "n", detected.as_deref().unwrap_or("not seen"));
+    cell("noticed after", "n", detected.as_deref().unwrap_or("not seen"));
     let recovered =
         after_end(fault).or_else(|| time(fault, "recovered_ms", 1e3)).or_else(|| time(fault, "back_us", 1.0));
     cell(

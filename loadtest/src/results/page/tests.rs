@@ -84,6 +84,22 @@ fn what_a_fan_out_costs_is_by_the_copy() {
 }
 
 #[test]
+fn the_times_of_faults_are_called_as_in_the_terminal() {
+    let mut run = sample_run();
+    for key in ["back_freeze", "detect_crash", "detect_freeze", "detect"] {
+        let points = serde_json::from_value(percentiles(1_000.0)).expect("points");
+        run.latency_us.insert(key.to_owned(), points);
+    }
+    let page = page(&run);
+    check_well_formed(&page);
+    let places = ["row\">lag<", "row\">gone<", "row\">crash<", "row\">freeze<", "row\">thawed<"];
+    let places: Vec<_> =
+        places.iter().map(|name| page.find(name).unwrap_or_else(|| panic!("{name}"))).collect();
+    assert!(places.is_sorted(), "{places:?}");
+    assert!(!page.contains("detect crash"), "the key is no name");
+}
+
+#[test]
 fn what_speaks_against_a_run_is_on_top() {
     let page = page(&sample_run());
     let place = |words: &str| page.find(words).unwrap_or_else(|| panic!("{words} is not there"));
