@@ -20,6 +20,7 @@ use crate::fleet::FleetError;
 use crate::interrupt::{Interrupt, Interruption};
 use crate::live::{Watch, phase};
 use crate::options::RunOptions;
+use crate::pace::Pace;
 use crate::plan::{OVERRUN_MAX, Plan};
 use crate::processes;
 use crate::quantity::{counted, grouped};
@@ -87,6 +88,7 @@ pub(crate) const ROUTES_DELAY: Duration = Duration::from_secs(1);
 
 /// Runs the scenario, as often as its options ask for, and weighs it. The servers have ended when it returns.
 pub(crate) fn run(options: &RunOptions, console: Console, interrupt: &Interrupt) -> Result<Report, RunError> {
+    announce(options, console);
     match &options.find_max {
         Some(objective) => find_max::run(options, objective, console, interrupt),
         None => run_once(options, console, interrupt),
@@ -103,7 +105,6 @@ pub(crate) fn run_once(
         return processes::run(options, console, interrupt);
     }
     let mut surroundings = Surroundings::before_run();
-    announce(options, console);
 
     // The servers outlive the node: a node that drains still needs them.
     let routes = Routes::new(&options.faults)?;
@@ -183,20 +184,33 @@ pub(crate) fn run_once(
     .report())
 }
 
-/// Tells what is to be run.
-pub(crate) fn announce(options: &RunOptions, console: Console) {
+/// Tells what is to be run, once for all the tries of a search.
+fn announce(options: &RunOptions, console: Console) {
     console.line(format_args!(
-        "croupier {}: {}, {} for {:?} after {:?} of warm-up, {}, {}, {}, seed {}",
+        "croupier {}: {}, {}, {}, {}, {}, seed {}",
         env!("CARGO_PKG_VERSION"),
         options.pattern.name(),
-        options.pace,
-        options.duration,
-        options.warmup,
+        course_of(options),
         options.size,
         counted(options.topics, "topic"),
         counted(options.shards, "shard"),
         options.seed
     ));
+}
+
+/// What is asked for: rates and times.
+fn course_of(options: &RunOptions) -> String {
+    let times = format!("{:?} after {:?} of warm-up", options.duration, options.warmup);
+    match (&options.find_max, options.pace) {
+        (Some(objective), _) => {
+            format!(
+                "looking for the highest rate with {objective} from {} on, each try for {times}",
+                options.rate
+            )
+        }
+        (None, Pace::Ramp(_)) => format!("a ramp of {}, together for {times}", options.pace),
+        (None, pace) => format!("{pace} for {times}"),
+    }
 }
 
 /// Starts a node whose shards do what they are assigned, and hand in what came of it.

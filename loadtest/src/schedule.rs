@@ -153,6 +153,12 @@ impl Schedule {
         &self.steps
     }
 
+    /// Messages a second that a ramp asks for at that time; none of another pace.
+    pub(crate) fn step_rate(&self, at_nanos: u64) -> Option<u64> {
+        let step = self.steps.iter().find(|step| at_nanos < step.until_nanos).or(self.steps.last());
+        step.map(|step| step.rate.per_second())
+    }
+
     /// How the time of the run is divided.
     pub(crate) fn window(&self) -> Window {
         let (from_nanos, until_nanos) = (self.measured_from_nanos(), self.end_nanos());
@@ -331,8 +337,10 @@ mod tests {
             let within = step.from_nanos..step.until_nanos;
             let count = all.iter().filter(|due| within.contains(&due.offset_nanos)).count() as u64;
             assert_eq!(count, 2 * step.rate.per_second(), "{step:?}");
+            assert_eq!(schedule.step_rate(step.from_nanos), Some(step.rate.per_second()));
         }
         assert!(all.iter().all(|due| due.is_warmup == (due.offset_nanos < 1_000_000_000)));
+        assert_eq!([0, u64::MAX].map(|at| schedule.step_rate(at)), [Some(1_000), Some(3_000)]);
     }
 
     #[test]
@@ -355,5 +363,6 @@ mod tests {
         assert_eq!((schedule.measured_from_nanos(), schedule.end_nanos()), (2_000_000_000, 7_000_000_000));
         let part = schedule.of_shard(0, 2);
         assert_eq!((part.peek(), part.remaining()), (None, 0));
+        assert_eq!(schedule.step_rate(0), None);
     }
 }

@@ -135,6 +135,11 @@ impl StepReport {
 
 impl fmt::Display for StepReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.sent == 0 {
+            // Nothing has no latency of zero.
+            let asked = grouped(self.asked);
+            return writeln!(f, "  {:>6.1} s  {asked:>11}  not come to: the run ended before", self.from_s);
+        }
         writeln!(
             f,
             "  {:>6.1} s  {:>11}  {:>11}  {:>7} {:>9} {:>9} {:>9}  {:>9}",
@@ -173,6 +178,18 @@ mod tests {
         assert_eq!((reports[1].from_s, steps.all[1].lag.max(), steps.all[1].e2e.max()), (0.0, 7, 500));
         // Three messages until 1000 ns instead of 150, and two until 256 instead of 250.
         assert_eq!((reports[0].achieved, reports[1].achieved), (3_157_894.7, 18_867_924.5));
+    }
+
+    #[test]
+    fn a_step_that_the_run_did_not_come_to_has_no_figures() {
+        let step = |from_nanos| Step { rate: Rate::of(5_000), from_nanos, until_nanos: from_nanos + 100 };
+        let plan = [step(0), step(100)];
+        let mut steps = Steps::new(&plan);
+        steps.sent(1, 50, 51);
+        steps.delivered(50, 60);
+        let told: Vec<String> = steps.reports(&plan, 1).iter().map(ToString::to_string).collect();
+        assert!(!told[0].contains("not come to"), "{told:?}");
+        assert_eq!(told[1], "     0.0 s        5 000  not come to: the run ended before\n");
     }
 
     #[test]

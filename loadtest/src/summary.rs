@@ -38,7 +38,8 @@ impl Summary<'_> {
         write!(f, "rate        {}/s", grouped(rate.achieved.round() as u64))?;
         match self.0.arguments.concurrency {
             Some(concurrency) => write!(f, " in a closed loop of {} under way", grouped(concurrency as u64))?,
-            None => write!(f, " of {}/s asked", grouped(rate.asked))?,
+            None if self.0.steps.is_empty() => write!(f, " of {}/s asked", grouped(rate.asked))?,
+            None => write!(f, " of {}/s asked, the mean of the ramp", grouped(rate.asked))?,
         }
         writeln!(f, ", {} busy retries", grouped(rate.busy))
     }

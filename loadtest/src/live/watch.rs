@@ -109,7 +109,10 @@ impl Watch {
             elapsed: Duration::from_nanos(elapsed_nanos),
             whole: Duration::from_nanos(schedule.end_nanos()),
             measured_from: Duration::from_nanos(schedule.measured_from_nanos()),
-            rate_asked: self.rate_asked.saturating_mul(self.copies),
+            rate_asked: schedule
+                .step_rate(elapsed_nanos)
+                .unwrap_or(self.rate_asked)
+                .saturating_mul(self.copies),
             sent: totals.sent,
             delivered: totals.delivered,
             under_way: totals.sent.saturating_sub(totals.delivered),

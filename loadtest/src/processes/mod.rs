@@ -22,7 +22,7 @@ use crate::options::RunOptions;
 use crate::plan::{OVERRUN_MAX, Plan};
 use crate::quantity::{counted, grouped};
 use crate::report::Report;
-use crate::scenario::{ARRIVAL_MAX, LINGER, QUIET_MAX, ROUTES_DELAY, RunError, SEND_GRACE, announce};
+use crate::scenario::{ARRIVAL_MAX, LINGER, QUIET_MAX, ROUTES_DELAY, RunError, SEND_GRACE};
 use crate::servers::{self, Servers};
 use crate::surroundings::{self, Surroundings};
 use crate::worker::{Assignment, Outcome};
@@ -36,7 +36,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Runs the scenario over its processes and weighs it. They and the servers have ended when it returns.
 pub(crate) fn run(options: &RunOptions, console: Console, interrupt: &Interrupt) -> Result<Report, RunError> {
     let mut surroundings = Surroundings::before_run();
-    announce(options, console);
     let routes = Routes::new(&options.faults)?;
     let mut servers = Servers::start(options, &routes, console)?;
     surroundings.nats_server = servers.version();

@@ -46,11 +46,11 @@ pub(super) fn status_word(run: &RunFile) -> &'static str {
 pub(super) fn head(run: &RunFile) -> String {
     let mut parts = Vec::new();
     let number = |key: &str| run.arguments.get(key).and_then(Value::as_f64);
-    if let Some(rate) = run.rate.get("asked").and_then(Value::as_f64) {
-        parts.push(format!("{}/s", whole(rate)));
-    }
+    let find_max = run.rest.get("find_max");
+    parts.extend(pace(run));
     if let Some(duration) = number("duration_s") {
-        parts.push(format!("for {} s", plain(duration)));
+        let each = if find_max.is_some() { "each try " } else { "" };
+        parts.push(format!("{each}for {} s", plain(duration)));
     }
     if let Some(warmup) = number("warmup_s") {
         parts.push(format!("after {} s of warm-up", plain(warmup)));
@@ -82,6 +82,27 @@ pub(super) fn head(run: &RunFile) -> String {
         escaped(&run.scenario),
         escaped(&parts.join(" "))
     )
+}
+
+/// What was asked for: a rate, several, or the highest.
+fn pace(run: &RunFile) -> Option<String> {
+    if let Some(find_max) = run.rest.get("find_max") {
+        let objective = find_max["objective"].as_str().unwrap_or("its objective");
+        return Some(match find_max["best"].as_f64() {
+            Some(best) => format!("the highest rate with {objective}, {}/s,", whole(best)),
+            None => format!("no rate with {objective},"),
+        });
+    }
+    if let Some(steps) = run.rest.get("steps").and_then(Value::as_array).filter(|steps| steps.len() > 1) {
+        let asked =
+            |step: Option<&Value>| whole(step.map_or(0.0, |step| step["asked"].as_f64().unwrap_or(0.0)));
+        let (first, last) = (asked(steps.first()), asked(steps.last()));
+        return Some(format!("{first}/s to {last}/s in {} steps", steps.len()));
+    }
+    if let Some(concurrency) = run.arguments.get("concurrency").and_then(Value::as_f64) {
+        return Some(format!("a closed loop of {} under way", whole(concurrency)));
+    }
+    Some(format!("{}/s", whole(number(&run.rate, "asked")?)))
 }
 
 /// The verdict with all its reasons, and the goals.
@@ -158,7 +179,13 @@ pub(super) fn figures(run: &RunFile) -> String {
     };
     card(class, name, &whole(wrong), &named);
     if let (Some(achieved), Some(asked)) = (number(&run.rate, "achieved"), number(&run.rate, "asked")) {
-        let more = format!("of {}/s asked", whole(asked));
+        let more = match () {
+            () if run.arguments.contains_key("concurrency") => "in a closed loop".to_owned(),
+            () if run.rest.contains_key("steps") => {
+                format!("of {}/s asked, the mean of the ramp", whole(asked))
+            }
+            () => format!("of {}/s asked", whole(asked)),
+        };
         card("", "rate", &format!("{} /s", whole(achieved)), &more);
     }
     if let Some((name, points)) = run.headline().filter(|(_, points)| points.count > 0) {

@@ -122,6 +122,15 @@ pub(super) fn ramp(run: &RunFile) -> String {
         let number = |key: &str| step[key].as_f64().map_or("\u{2013}".to_owned(), plain);
         let time = |point: &str| step["e2e"][point].as_f64().map_or("\u{2013}".to_owned(), micros);
         let lost = step["lost"].as_f64().unwrap_or(0.0);
+        if step["sent"].as_u64() == Some(0) {
+            return format!(
+                "<tr><th scope=\"row\">{} to {} s</th><td class=\"n\">{}/s</td>\
+                 <td colspan=\"4\">not come to: the run ended before</td></tr>",
+                number("from_s"),
+                number("until_s"),
+                number("asked")
+            );
+        }
         format!(
             "<tr><th scope=\"row\">{} to {} s</th><td class=\"n\">{}/s</td><td class=\"n\">{}/s</td>\
              <td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n{}\">{}</td></tr>",

@@ -100,6 +100,38 @@ fn the_times_of_faults_are_called_as_in_the_terminal() {
 }
 
 #[test]
+fn the_head_says_what_was_asked_for() {
+    let lead = |change: &dyn Fn(&mut RunFile)| {
+        let mut run = sample_run();
+        change(&mut run);
+        let page = page(&run);
+        check_well_formed(&page);
+        let (_, lead) = page.split_once("<p class=\"lead\">").expect("a lead");
+        lead.split_once(" after").expect("a warm-up").0.to_owned()
+    };
+    assert_eq!(lead(&|_| {}), "10\u{202f}000/s to 20\u{202f}000/s in 2 steps for 10 s");
+    let steady = |run: &mut RunFile| drop(run.rest.remove("steps"));
+    assert_eq!(lead(&steady), "20\u{202f}000/s for 10 s");
+    let found = json!({"objective": "p99<2ms", "best": 12_345, "tries": []});
+    let search = |run: &mut RunFile| drop(run.rest.insert("find_max".to_owned(), found.clone()));
+    assert_eq!(lead(&search), "the highest rate with p99&lt;2ms, 12\u{202f}345/s, each try for 10 s");
+    let closed = |run: &mut RunFile| {
+        steady(run);
+        run.arguments.insert("concurrency".to_owned(), json!(64));
+    };
+    assert_eq!(lead(&closed), "a closed loop of 64 under way for 10 s");
+}
+
+#[test]
+fn a_step_that_a_ramp_did_not_come_to_has_no_figures() {
+    let mut run = sample_run();
+    run.rest["steps"][1]["sent"] = json!(0);
+    let page = page(&run);
+    check_well_formed(&page);
+    assert_eq!(page.matches("not come to").count(), 1);
+}
+
+#[test]
 fn what_speaks_against_a_run_is_on_top() {
     let page = page(&sample_run());
     let place = |words: &str| page.find(words).unwrap_or_else(|| panic!("{words} is not there"));
