@@ -278,8 +278,10 @@ impl Circumstances {
         }
         if self.cores < self.roles {
             reasons.push(format!(
-                "fewer cores than roles: {} for {} shards and servers",
+                "fewer cores than roles: {} for {} shards and servers, which wait for each other: counts and CPU time stand, \
+                 latencies are longer than on {} cores; to measure those take as many, or fewer shards and clusters",
                 counted(self.cores, "core"),
+                self.roles,
                 self.roles
             ));
         }
@@ -489,6 +491,17 @@ pub(crate) mod tests {
         for change in changes {
             assert_eq!(judge(change).0, Status::Degraded);
         }
+        let (_, reason) = judge(changes[6]);
+        for told in
+            ["4 cores for 5 shards", "counts and CPU time stand", "longer than on 5 cores", "fewer shards"]
+        {
+            assert!(reason.contains(told), "{told}: {reason}");
+        }
+        let (_, reason) = judge(|evidence| {
+            evidence.circumstances.latency = "converge";
+            evidence.circumstances.lag_p99_nanos = 100_001;
+        });
+        assert!(reason.contains("of the converge p99 1 000 us"), "{reason}");
     }
 
     #[test]
