@@ -1,6 +1,7 @@
 //! `croupier top`: what a running node is doing, read from its admin server, again and again.
 
 mod client;
+mod columns;
 mod frame;
 mod rates;
 mod screen;

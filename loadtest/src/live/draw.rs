@@ -7,13 +7,16 @@ use ratatui::symbols::Marker;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Axis, Block, Chart, Dataset, GraphType, Paragraph};
 
-use super::state::{Moment, Snapshot, State, Table};
+use super::state::{Moment, Row, Snapshot, State, Table};
 use crate::quantity::grouped;
 use crate::report::Percentiles;
 use crate::slo::micros;
 
 /// Rows of a table that are shown before it is cut.
 const ROWS_MAX: usize = 16;
+
+/// Longer names of clusters are cut.
+const NAME_MAX: usize = 16;
 
 /// The longest bar, of a share of 100 %; with less room than for the other there is none.
 const BAR_MAX: usize = 24;
@@ -189,22 +192,39 @@ fn draw_figures(frame: &mut Frame<'_>, state: &State, area: Rect) {
     frame.render_widget(Paragraph::new(lines), area);
 }
 
-/// Name, number, rate and share of each row, with what else there is to say of it, or a bar.
+/// Name, number, rate and share of each row, as many of them as have room, with what else there is to say of it, or a
+/// bar.
 fn draw_table(frame: &mut Frame<'_>, table: &Table, rates: &[f64], area: Rect) {
     let all = table.rows.iter().map(|row| row.count).sum::<u64>().max(1) as f64;
-    let rates = rates.iter().chain(std::iter::repeat(&0.0));
-    let name_width = table.rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0).clamp(2, 9);
+    let rates = || rates.iter().chain(std::iter::repeat(&0.0));
+    let cells = |count: u64, rate: f64| {
+        [
+            format!("{:>11}", grouped(count)),
+            format!("{:>9}/s", grouped(rate as u64)),
+            format!("{:>6.1} %", count as f64 / all * 100.0),
+        ]
+    };
+    let name_width =
+        table.rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0).clamp(2, NAME_MAX);
+    // A column has room in every row, or is in none: first the share goes, then the count.
+    let mut is_shown = [true; 3];
+    for last in [2, 0] {
+        let width = |(row, rate): (&Row, &f64)| -> usize {
+            let cells = cells(row.count, *rate);
+            let shown = cells.iter().zip(is_shown).filter(|(_, is_shown)| *is_shown);
+            name_width + shown.map(|(cell, _)| cell.len()).sum::<usize>()
+        };
+        let widest = table.rows.iter().zip(rates()).map(width).max().unwrap_or(0);
+        is_shown[last] = widest <= usize::from(area.width.saturating_sub(2));
+    }
     let mut lines: Vec<Line<'_>> = Vec::new();
-    for (row, rate) in table.rows.iter().zip(rates) {
+    for (row, rate) in table.rows.iter().zip(rates()) {
         let share = row.count as f64 / all;
         let style = if *rate < 0.5 { Style::new().fg(Color::Red) } else { Style::new() };
-        let figures = format!(
-            "{:<name_width$.name_width$}{:>11}{:>9}/s{:>6.1} %  ",
-            row.name,
-            grouped(row.count),
-            grouped(*rate as u64),
-            share * 100.0
-        );
+        let mut figures = format!("{:<name_width$.name_width$}", row.name);
+        let shown = cells(row.count, *rate).into_iter().zip(is_shown);
+        shown.filter(|(_, is_shown)| *is_shown).for_each(|(cell, _)| figures.push_str(&cell));
+        figures.push_str("  ");
         let room = usize::from(area.width).saturating_sub(figures.chars().count() + 2);
         let mut spans = vec![Span::styled(figures, style)];
         if row.note.is_empty() && room >= BAR_MIN {
@@ -298,7 +318,7 @@ mod tests {
 
     use ratatui::{Terminal, backend::TestBackend};
 
-    use super::super::state::{Row, Words};
+    use super::super::state::Words;
     use super::*;
 
     fn shown(state: &State, width: u16, height: u16) -> String {
@@ -394,6 +414,26 @@ mod tests {
         let text = shown(&state(), 80, 24);
         assert!(text.contains("shard 1     79 960    9 995/s  50.0 %"), "{text}");
         assert!(text.contains("line 8") && text.contains("kill c2/1"), "{text}");
+    }
+
+    #[test]
+    fn a_column_of_a_table_is_whole_or_left_out() {
+        let mut state = state();
+        for second in 9..=12_u64 {
+            let count = 1_234_567_890 * second;
+            let mut snapshot = state.now.clone();
+            snapshot.elapsed = Duration::from_secs(second);
+            snapshot.tables = vec![
+                table("clusters", &["eu-central-1"], count, ""),
+                table("shards", &["shard 0", "shard 10"], 1_000 * second, ""),
+            ];
+            state.update(snapshot);
+        }
+        let text = shown(&state, 80, 24);
+        // Name, count and rate are 41 letters, and 38 have room.
+        assert!(text.contains("eu-central-1") && text.contains("1 234 567 890/s"), "{text}");
+        assert!(!text.contains("100.0 %"), "{text}");
+        assert!(text.contains("shard 10     12 000    1 000/s  50.0 %"), "{text}");
     }
 
     #[test]

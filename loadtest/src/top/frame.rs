@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::columns::{self, Column};
 use super::rates::{Shown, list, text};
 
 /// Nodes, types of services and events that are shown.
@@ -16,26 +17,99 @@ const TROUBLE: [&str; 6] = [
     "reload_refused",
 ];
 
-/// A titled block.
+/// A titled block: a table, or lines of text.
 pub(crate) struct Block {
     pub(crate) title: &'static str,
-    pub(crate) lines: Vec<String>,
+    /// Of a table.
+    columns: &'static [Column],
+    rows: Vec<Vec<String>>,
+    /// Of a block that is no table.
+    text: Vec<String>,
     /// Lines, by their index, that tell of trouble.
     pub(crate) troubled: Vec<usize>,
 }
 
 impl Block {
     fn new(title: &'static str) -> Self {
-        Self { title, lines: Vec::new(), troubled: Vec::new() }
+        Self::table(title, &[])
+    }
+
+    fn table(title: &'static str, columns: &'static [Column]) -> Self {
+        Self { title, columns, rows: Vec::new(), text: Vec::new(), troubled: Vec::new() }
+    }
+
+    /// How many lines it has, whatever their width.
+    pub(crate) fn height(&self) -> usize {
+        if self.columns.is_empty() { self.text.len() } else { self.rows.len() + 1 }
+    }
+
+    /// Within so many letters; of a table those columns that have room there.
+    pub(crate) fn lines(&self, width: usize) -> Vec<String> {
+        if self.columns.is_empty() {
+            return self.text.clone();
+        }
+        let (head, rows) = columns::lines(self.columns, &self.rows, width);
+        [head].into_iter().chain(rows).collect()
     }
 
     fn line(&mut self, line: String, is_trouble: bool) {
         if is_trouble {
-            self.troubled.push(self.lines.len());
+            self.troubled.push(self.text.len());
         }
-        self.lines.push(line);
+        self.text.push(line);
+    }
+
+    /// A row of a table, below its head.
+    fn row(&mut self, cells: Vec<String>, is_trouble: bool) {
+        self.rows.push(cells);
+        if is_trouble {
+            self.troubled.push(self.rows.len());
+        }
     }
 }
+
+/// What a screen of 80 columns leaves out can be reckoned from the rest, or is in the log as well.
+const SHARD_COLUMNS: &[Column] = &[
+    Column::right("shard", 5, 0),
+    Column::right("inbox", 6, 1),
+    Column::right("stalls", 7, 0),
+    Column::right("blocks", 7, 3),
+    Column::right("longest", 11, 0),
+    Column::right("blocked", 9, 4),
+    Column::right("panics", 7, 0),
+    Column::right("answers/s", 10, 0),
+    Column::right("p50", 9, 2),
+    Column::right("p99", 9, 0),
+    Column::left("", 0, 0),
+];
+
+const LINK_COLUMNS: &[Column] = &[
+    Column::left("cluster", 16, 0),
+    Column::right("shard", 5, 0),
+    Column::left("", 4, 0),
+    Column::right("publish/s", 10, 0),
+    Column::right("receive/s", 10, 0),
+    Column::right("receive", 11, 1),
+    Column::right("queued", 10, 0),
+    Column::right("conns", 6, 3),
+    Column::right("cuts", 6, 0),
+    Column::right("tries", 6, 4),
+    Column::right("ping p50", 9, 2),
+    Column::right("ping p99", 9, 0),
+];
+
+const FATE_COLUMNS: &[Column] = &[
+    Column::left("cluster", 16, 0),
+    Column::right("shard", 5, 0),
+    Column::right("accepted", 12, 0),
+    Column::right("rejected", 9, 0),
+    Column::right("pending", 9, 2),
+    Column::right("processed", 12, 3),
+    Column::right("in doubt", 9, 0),
+    Column::right("discarded", 9, 0),
+    Column::right("lagged", 9, 0),
+    Column::right("stray", 7, 1),
+];
 
 /// Everything, from top to bottom; what happened comes last.
 pub(crate) fn frame(shown: &Shown) -> Vec<Block> {
@@ -53,10 +127,10 @@ pub(crate) fn frame(shown: &Shown) -> Vec<Block> {
 /// The blocks as plain text.
 pub(crate) fn text_of(blocks: &[Block]) -> String {
     let mut text = String::new();
-    for block in blocks.iter().filter(|block| !block.lines.is_empty()) {
+    for block in blocks.iter().filter(|block| block.height() > 0) {
         text.push_str(block.title);
         text.push('\n');
-        for line in &block.lines {
+        for line in block.lines(usize::MAX) {
             text.push_str("  ");
             text.push_str(line.trim_end());
             text.push('\n');
@@ -100,32 +174,24 @@ fn node(shown: &Shown) -> Block {
 }
 
 fn shards(shown: &Shown) -> Block {
-    let mut block = Block::new("shards");
-    block.line(
-        format!(
-            "{:>5} {:>6} {:>7} {:>7} {:>11} {:>9} {:>7} {:>10} {:>9} {:>9}",
-            "shard", "inbox", "stalls", "blocks", "longest", "blocked", "panics", "answers/s", "p50", "p99"
-        ),
-        false,
-    );
+    let mut block = Block::table("shards", SHARD_COLUMNS);
     for (index, shard) in list(&shown.now["shards"]).iter().enumerate() {
         let requests = &shard["requests"];
         let blocked = number(&shard["blocked_seconds"]);
-        block.line(
-            format!(
-                "{:>5} {:>6} {:>7} {:>7} {:>9.0}ms {:>7.0}ms {:>7} {:>10} {:>9} {:>9}{}",
+        block.row(
+            vec![
                 count(&shard["shard"]),
                 count(&shard["inbox"]),
                 count(&shard["stalls"]),
                 count(&shard["blocks"]),
-                number(&shard["longest_block_seconds"]) * 1e3,
-                blocked * 1e3,
+                format!("{:.0}ms", number(&shard["longest_block_seconds"]) * 1e3),
+                format!("{:.0}ms", blocked * 1e3),
                 count(&shard["task_panics"]),
                 per_second(shown.rate(&format!("/shards/{index}/requests/count"))),
                 latency(&requests["p50_seconds"]),
                 latency(&requests["p99_seconds"]),
-                if shard["stopped"] == true { "  stopped" } else { "" },
-            ),
+                if shard["stopped"] == true { "stopped".to_owned() } else { String::new() },
+            ],
             blocked > 0.5 || shard["stopped"] == true,
         );
     }
@@ -133,43 +199,26 @@ fn shards(shown: &Shown) -> Block {
 }
 
 fn links(shown: &Shown) -> Block {
-    let mut block = Block::new("links");
-    block.line(
-        format!(
-            "{:<16} {:>5} {:<4} {:>10} {:>10} {:>11} {:>10} {:>6} {:>6} {:>6} {:>9} {:>9}",
-            "cluster",
-            "shard",
-            "",
-            "publish/s",
-            "receive/s",
-            "receive",
-            "queued",
-            "conns",
-            "cuts",
-            "tries",
-            "ping p50",
-            "ping p99"
-        ),
-        false,
-    );
+    let mut block = Block::table("links", LINK_COLUMNS);
     each_link(shown, |shard, at, link| {
         let is_connected = link["connected"] == true;
-        block.line(
-            format!(
-                "{:<16} {:>5} {:<4} {:>10} {:>10} {:>9}/s {:>10} {:>6} {:>6} {:>6} {:>9} {:>9}",
+        block.row(
+            vec![
                 text(&link["cluster"]),
                 count(shard),
-                if is_connected { "up" } else { "DOWN" },
+                if is_connected { "up" } else { "DOWN" }.to_owned(),
                 per_second(shown.rate(&format!("{at}/accepted"))),
                 per_second(shown.rate(&format!("{at}/received"))),
-                shown.rate(&format!("{at}/received_bytes")).map_or_else(|| "-".to_owned(), bytes),
+                shown
+                    .rate(&format!("{at}/received_bytes"))
+                    .map_or_else(|| "-".to_owned(), |rate| format!("{}/s", bytes(rate))),
                 bytes(number(&link["queued_bytes"])),
                 count(&link["connects"]),
                 count(&link["disconnects"]),
                 count(&link["tries"]),
                 latency(&link["round_trip"]["p50_seconds"]),
                 latency(&link["round_trip"]["p99_seconds"]),
-            ),
+            ],
             !is_connected,
         );
     });
@@ -177,39 +226,22 @@ fn links(shown: &Shown) -> Block {
 }
 
 fn fates(shown: &Shown) -> Block {
-    let mut block = Block::new("fates of publishes, and what was dropped");
-    block.line(
-        format!(
-            "{:<16} {:>5} {:>12} {:>9} {:>9} {:>12} {:>9} {:>9} {:>9} {:>7}",
-            "cluster",
-            "shard",
-            "accepted",
-            "rejected",
-            "pending",
-            "processed",
-            "in doubt",
-            "discarded",
-            "lagged",
-            "stray"
-        ),
-        false,
-    );
+    let mut block = Block::table("fates of publishes, and what was dropped", FATE_COLUMNS);
     each_link(shown, |shard, _, link| {
         let is_lost = ["in_doubt", "discarded", "lagged"].iter().any(|count| number(&link[count]) > 0.0);
-        block.line(
-            format!(
-                "{:<16} {:>5} {:>12} {:>9} {:>9} {:>12} {:>9} {:>9} {:>9} {:>7}",
+        block.row(
+            vec![
                 text(&link["cluster"]),
                 count(shard),
                 count(&link["accepted"]),
                 count(&link["rejected"]),
-                number(&link["queued"]) + number(&link["written"]),
+                format!("{}", number(&link["queued"]) + number(&link["written"])),
                 count(&link["processed"]),
                 count(&link["in_doubt"]),
                 count(&link["discarded"]),
                 count(&link["lagged"]),
                 count(&link["stray"]),
-            ),
+            ],
             is_lost,
         );
     });
@@ -241,7 +273,7 @@ fn registry(shown: &Shown) -> Block {
     let frames = |counter: &str| per_second(shown.rate(&format!("/registry/counters/{counter}")));
     block.line(
         format!(
-            "frames sent {}/s, received {}/s  links opened {}, closed {}  repairs {}  refused {refused}",
+            "frames out {}/s, in {}/s  links opened {}, closed {}  repairs {}  refused {refused}",
             frames("frames_sent"),
             frames("frames_received"),
             count(&registry["counters"]["links_opened"]),

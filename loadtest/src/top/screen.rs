@@ -70,11 +70,11 @@ fn is_quit(due: Instant) -> io::Result<bool> {
 
 /// Draws all blocks below each other; the last takes what is left.
 fn draw(screen: &mut Frame<'_>, blocks: &[Block], failure: Option<&str>) {
-    let shown: Vec<&Block> = blocks.iter().filter(|block| !block.lines.is_empty()).collect();
+    let shown: Vec<&Block> = blocks.iter().filter(|block| block.height() > 0).collect();
     let mut heights: Vec<Constraint> = shown
         .iter()
         .map(|block| {
-            let lines = u16::try_from(block.lines.len()).unwrap_or(u16::MAX);
+            let lines = u16::try_from(block.height()).unwrap_or(u16::MAX);
             Constraint::Max(lines.saturating_add(BORDER_LINES))
         })
         .collect();
@@ -82,14 +82,15 @@ fn draw(screen: &mut Frame<'_>, blocks: &[Block], failure: Option<&str>) {
     heights.push(Constraint::Length(1));
     let areas = Layout::vertical(heights).split(screen.area());
     for (block, area) in shown.iter().zip(areas.iter()) {
+        let width = usize::from(area.width.saturating_sub(BORDER_LINES));
         let lines: Vec<Line<'_>> = block
-            .lines
-            .iter()
+            .lines(width)
+            .into_iter()
             .enumerate()
             .map(|(index, line)| {
                 let style =
                     if block.troubled.contains(&index) { Style::new().fg(Color::Red) } else { Style::new() };
-                Line::styled(line.as_str(), style)
+                Line::styled(line, style)
             })
             .collect();
         let title = Style::new().add_modifier(Modifier::BOLD);
@@ -125,6 +126,16 @@ mod tests {
             let shown: String =
                 terminal.backend().buffer().content().iter().map(|cell| cell.symbol()).collect();
             assert_eq!(shown.contains("q quits"), width >= 20, "{width} x {height}: {shown}");
+            if width == 80 {
+                // A head is there whole or not at all, and what says most is there.
+                for head in
+                    ["publish/s", "receive/s", "ping p99", "longest", "in doubt", "discarded", "lagged"]
+                {
+                    assert!(shown.contains(head), "{head}: {shown}");
+                }
+                assert!(!shown.contains("tries") && !shown.contains("processed"), "{shown}");
+                assert!(shown.contains(" ping p99\u{2502}") || shown.contains(" ping p99 "), "{shown}");
+            }
             if height == 40 {
                 assert!(
                     shown.contains("n1") && shown.contains("c1") && shown.contains("publish/s"),

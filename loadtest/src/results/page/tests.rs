@@ -50,7 +50,7 @@ fn the_pictures_of_a_run_that_was_broken_off_end_where_it_ended_and_show_what_wa
     }
     let page = page(&run);
     check_well_formed(&page);
-    assert!(page.contains("nothing was sent after 1.02 s"), "why it ends");
+    assert!(page.contains("nothing was sent after 1.02\u{a0}s"), "why it ends");
     assert!(!page.contains("1 kill c2/1</text>"), "a fault at 3 s would have been later");
     let (_, after) = page.split_once("<h3>Throughput</h3>").expect("a picture");
     let (picture, _) = after.split_once("</svg>").expect("a picture ends");
@@ -66,7 +66,7 @@ fn the_pictures_of_a_run_that_was_broken_off_end_where_it_ended_and_show_what_wa
 
 #[test]
 fn a_fault_that_goes_on_is_recovered_from_after_its_end() {
-    for (millis, told) in [(0.0, "when it ended"), (12.5, "12.50 ms after its end")] {
+    for (millis, told) in [(0.0, "when it ended"), (12.5, "12.5 ms after its end")] {
         let mut run = sample_run();
         run.faults[1].insert("recovered_ms".to_owned(), json!(500.0 + millis));
         run.faults[1].insert("recovered_after_end_ms".to_owned(), json!(millis));
