@@ -290,6 +290,7 @@ impl Comparison {
 /// Microseconds for people: `182 us`, `2.1 ms`, `1.25 s`.
 pub(crate) fn micros(value: f64) -> String {
     match value {
+        0.0 => "0 us".to_owned(),
         value if value < 1_000.0 => format!("{} us", significant(value)),
         value if value < 1_000_000.0 => format!("{} ms", significant(value / 1e3)),
         value => format!("{} s", significant(value / 1e6)),
@@ -393,7 +394,8 @@ mod tests {
 
     #[test]
     fn a_latency_is_rounded_as_in_the_tables() {
-        for (value, told) in [(576.5, "577 us"), (577.5, "578 us"), (12.25, "12.3 us"), (2_100.0, "2.10 ms")]
+        for (value, told) in
+            [(576.5, "577 us"), (577.5, "578 us"), (12.25, "12.3 us"), (2_100.0, "2.10 ms"), (0.0, "0 us")]
         {
             assert_eq!(micros(value), told);
         }

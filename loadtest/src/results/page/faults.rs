@@ -153,7 +153,7 @@ fn others(fault: &Map<String, Value>) -> String {
                 (true, true) => format!("lost {}", whole(lost)),
                 (true, false) => "noticed".to_owned(),
             };
-            format!("{name} {word}<span class=\"under\">{p99}</span>")
+            format!("{name} {word}<span class=\"under\">{}</span>", sentence(&p99))
         })
         .collect();
     format!("<span>{}</span>", told.join(" "))

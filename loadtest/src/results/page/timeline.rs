@@ -17,19 +17,17 @@ pub(super) fn charts(run: &RunFile) -> String {
     let time = TimeAxis { series, marks: &marks, words };
     let content = [time.throughput(), time.latency()].concat();
     let note = format!(
-        "Seconds since the measured phase began; one point for every {} s. What was {} and {} stands where that \
-         happened, latencies and losses where a {} was due.{}",
+        "Seconds since the measured phase began; one point for every {} s. Rates stand where things happened, latencies \
+         and losses where a {} was due.{}",
         plain(series.interval_s),
-        first_word(words.sent),
-        first_word(words.arrived),
         words.thing,
         time.told_end()
     );
     section("Over time", &note, &content)
 }
 
-/// Without what it is counted by.
-fn first_word(words: &'static str) -> &'static str {
+/// The words of a line without what it is counted by.
+fn done(words: &'static str) -> &'static str {
     words.strip_suffix(" a second").unwrap_or(words)
 }
 
@@ -178,11 +176,11 @@ impl TimeAxis<'_> {
     fn told_end(&self) -> String {
         let Some(stopped_s) = self.series.stopped_s else { return String::new() };
         format!(
-            " The run ended before its time: nothing was {} after {}, and the pictures end where the last of that had \
-             {}.",
-            first_word(self.words.sent),
+            " The run ended before its time: nothing was {} after {}, and the pictures end where nothing happened any more. What \
+             was due and not {} has no latency.",
+            done(self.words.sent),
             seconds(stopped_s - self.series.measured_from_s),
-            first_word(self.words.arrived)
+            done(self.words.sent)
         )
     }
 
