@@ -124,8 +124,8 @@ fn wrong_goals_and_baselines_are_told_before_the_run() {
     });
     fs::write(baseline.path.join("run.json"), run.to_string()).expect("a baseline");
     for (more, part) in [
-        (&["--out", "none"][..], "rate 5 and 1000, shards 2 and 1\n"),
-        (&["--out", "none", "--runs", "2"], "rate 5 and 1000, shards 2 and 1\n"),
+        (&["--out", "none"][..], "rate 5 and 1 000, shards 2 and 1\n"),
+        (&["--out", "none", "--runs", "2"], "rate 5 and 1 000, shards 2 and 1\n"),
     ] {
         let output = croupier(&[&SHORT[..], &["--baseline", baseline.text()], more].concat());
         assert_eq!((output.status.code(), output.stdout.is_empty()), (Some(78), true), "{output:?}");
