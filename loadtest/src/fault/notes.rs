@@ -29,7 +29,7 @@ pub(super) fn of(fault: &ServerFault, report: &FaultReport, lost: LostWhen) -> V
     };
     lost_when(
         lost.down,
-        "while a link was down: each shard sends what has waited as soon as it is back, and what reaches the server \
+        "while a link was down: each shard sends what has waited once it is back itself, and what reaches the server \
          before its receiver has subscribed there again finds nobody",
     );
     lost_when(lost.before, "within a second before a link was lost: they were on their way");
