@@ -340,7 +340,8 @@ impl Cluster<'_> {
             let at_nanos = nanos(Instant::now().saturating_duration_since(begun));
             let seconds = at_nanos.saturating_sub(then_nanos).max(1) as f64 / 1e9;
             let per_second = |now: u64, then: u64| whole(now.saturating_sub(then) as f64 / seconds);
-            let phase = if then_nanos < measured_from_nanos { "warm-up" } else { "measured" };
+            // The end of the warm-up has no line of its own: what comes after it does not wait for one.
+            let phase = if next_nanos <= measured_from_nanos { "warm-up" } else { "measured" };
             self.console.line(format_args!(
                 "{:>5.0} s  {phase:<8}  changes {:>8}/s  seen {:>8}/s  under way {:>6}",
                 // Never "-0".
