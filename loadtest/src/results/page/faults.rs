@@ -96,8 +96,8 @@ fn row(
     cell("struck", "n", &struck);
     let detected = time(fault, "detected_ms", 1e3).or_else(|| time(fault, "detect_us", 1.0));
     cell("noticed after", "n", detected.as_deref().unwrap_or("not seen"));
-    let recovered =
-        after_end(fault).or_else(|| time(fault, "recovered_ms", 1e3)).or_else(|| time(fault, "back_us", 1.0));
+    let from_strike = time(fault, "recovered_ms", 1e3).or_else(|| time(fault, "back_us", 1.0));
+    let recovered = after_end(fault).or_else(|| from_strike.map(|time| format!("after {time}")));
     cell(
         "recovered",
         if recovered.is_some() { "n" } else { "n alarm" },

@@ -75,6 +75,11 @@ fn a_fault_that_goes_on_is_recovered_from_after_its_end() {
 }
 
 #[test]
+fn a_fault_without_a_length_is_recovered_from_after_its_strike() {
+    assert!(page(&sample_run()).contains("data-name=\"recovered\">after 2.10 s</td>"));
+}
+
+#[test]
 fn what_a_fan_out_costs_is_by_the_copy() {
     let mut run = sample_run();
     assert!(page(&run).contains("CPU a message"));
