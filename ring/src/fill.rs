@@ -6,6 +6,7 @@
 //! (its *row*). Filling stops after the first round that leaves no row short: a later dart has a greater key than
 //! all that are kept, so rounds beyond change nothing. Hence the incremental changes equal a full build.
 
+use std::iter;
 use std::marker::PhantomData;
 
 use crate::hash::{dart, mix, unit_hash};
@@ -43,6 +44,9 @@ pub(crate) struct Slots<O, const SLOTS: usize, const WIDTH: usize> {
 pub(crate) struct Fill<const SLOTS: usize, const WIDTH: usize, R = Algorithm1> {
     /// Ascending in each row; `VACANT` where the row is short.
     keys: Box<[[u64; WIDTH]; SLOTS]>,
+    /// The round of each row's last key, as [`short_round`] says it: no later dart wins a place there. A newcomer's
+    /// darts go all over the table and few win, so most need this alone, which takes a sixteenth of the keys' memory.
+    limits: Box<[u16; SLOTS]>,
     /// No key has a later round.
     last_round: u32,
     rules: PhantomData<R>,
@@ -56,7 +60,8 @@ impl<const SLOTS: usize, const WIDTH: usize, R: Rules> Fill<SLOTS, WIDTH, R> {
 
     /// The full build.
     pub(crate) fn build<O: OwnerIndex>(members: &Members) -> (Self, Slots<O, SLOTS, WIDTH>) {
-        let mut fill = Fill { keys: boxed([VACANT; WIDTH]), last_round: 0, rules: PhantomData };
+        let mut fill =
+            Fill { keys: boxed([VACANT; WIDTH]), limits: boxed(u16::MAX), last_round: 0, rules: PhantomData };
         let mut slots = Slots { owners: boxed(O::default()), rows: boxed([O::default(); WIDTH]) };
         fill.complete(&mut slots, members, Thrower::all(members), &mut boxed(true), SLOTS);
         (fill, slots)
@@ -72,7 +77,7 @@ impl<const SLOTS: usize, const WIDTH: usize, R: Rules> Fill<SLOTS, WIDTH, R> {
         let member = members.member(newcomer);
         if members.len() <= WIDTH {
             // Every row holds everyone, so the newcomer has to hit each slot.
-            let thrower = Thrower::of(newcomer, member.unit_hashes());
+            let thrower = Thrower::of(iter::once((newcomer, member)));
             self.complete(slots, members, thrower, &mut boxed(true), SLOTS);
         } else {
             self.throw(slots, members, newcomer, member.unit_hashes());
@@ -115,6 +120,7 @@ impl<const SLOTS: usize, const WIDTH: usize, R: Rules> Fill<SLOTS, WIDTH, R> {
             keys[place..].rotate_left(1);
             keys[WIDTH - 1] = VACANT;
             slots.owners[slot] = row[0];
+            self.limits[slot] = short_round(keys[row_len - 1]);
             if keys[row_len - 1] == VACANT {
                 open[slot] = true;
                 open_count += 1;
@@ -134,26 +140,67 @@ impl<const SLOTS: usize, const WIDTH: usize, R: Rules> Fill<SLOTS, WIDTH, R> {
         units: impl Iterator<Item = u64>,
     ) {
         let last = WIDTH.min(members.len()) - 1;
+        let rounds = self.last_round.min(R::ROUNDS_MAX - 1) + 1;
         let mut thrown = 0;
+        let mut hits = Hits::new();
         for unit in units {
-            for round in 0..=self.last_round.min(R::ROUNDS_MAX - 1) {
-                let (slot, key) = Self::place(dart(unit, round), round);
-                if key <= self.keys[slot][last] {
-                    self.offer(slots, members, slot, key, O::from_index(owner));
+            for round in 0..rounds {
+                let dart = dart(unit, round);
+                let wins = short(round) <= self.limits[Self::slot_of(dart)];
+                if hits.push(wins, (dart, round)) {
+                    self.offer_all(slots, members, last, O::from_index(owner), &mut hits);
                 }
             }
-            thrown += self.last_round as usize;
+            thrown += rounds as usize;
         }
+        self.offer_all(slots, members, last, O::from_index(owner), &mut hits);
         if self.last_round == R::ROUNDS_MAX {
             self.sweep(slots, members, members.member(owner), owner, |_| true);
         }
         // The more members, the earlier all rows are full: who came to few left a bound that many need not keep to.
-        // A look at all rows costs less than the darts that have been thrown up to it.
-        if thrown >= SLOTS {
-            let latest = self.keys.iter().map(|keys| keys[last]).fold(0, u64::max);
-            debug_assert_ne!(latest, VACANT, "every row is complete");
-            self.last_round = (latest >> KEY_ROUND_SHIFT) as u32;
+        // A look at all limits costs less than the darts that have been thrown up to it.
+        if thrown >= SLOTS / LIMITS_PER_DART {
+            self.last_round = self.latest(last);
         }
+    }
+
+    /// Lets darts that may win their places do so.
+    fn offer_all<O: OwnerIndex>(
+        &mut self,
+        slots: &mut Slots<O, SLOTS, WIDTH>,
+        members: &Members,
+        last: usize,
+        owner: O,
+        hits: &mut Hits<(u64, u32)>,
+    ) {
+        // Without a branch that waits for it, so that many keys are fetched at a time.
+        let mut winners = Hits::new();
+        for (dart, round) in hits.drain() {
+            let (slot, key) = Self::place(dart, round);
+            winners.push(key <= self.keys[slot][last], (slot, key));
+        }
+        for (slot, key) in winners.drain() {
+            self.offer(slots, members, last, slot, key, owner);
+        }
+    }
+
+    /// The latest round of all keys, of complete rows.
+    fn latest(&self, last: usize) -> u32 {
+        let latest = self.limits.iter().fold(0, |latest, limit| latest.max(*limit));
+        if latest < u16::MAX {
+            return u32::from(latest);
+        }
+        let latest = self.keys.iter().map(|keys| keys[last]).fold(0, u64::max);
+        debug_assert_ne!(latest, VACANT, "every row is complete");
+        round_of(latest)
+    }
+
+    /// Whether the limits are those of the keys, and no key is beyond the last round.
+    #[cfg(test)]
+    pub(crate) fn has_its_limits(&self, members: usize) -> bool {
+        let last = WIDTH.min(members) - 1;
+        let mut rows = self.keys.iter().zip(self.limits.iter());
+        rows.all(|(keys, limit)| *limit == short_round(keys[last]) && round_of(keys[last]) <= self.last_round)
     }
 
     /// Throws darts, round by round, until no row is short. `open` are the slots whose row is.
@@ -166,53 +213,50 @@ impl<const SLOTS: usize, const WIDTH: usize, R: Rules> Fill<SLOTS, WIDTH, R> {
         mut open_count: usize,
     ) {
         let last = WIDTH.min(members.len()) - 1;
+        let mut hits = Hits::new();
         let mut filled: Vec<usize> = Vec::new();
-        for round in 0..R::ROUNDS_MAX {
-            for (owner, units) in thrower.darts() {
-                for units in units.chunks(CHUNK) {
-                    let mut hits = [0_u64; CHUNK];
-                    let mut hit_count = 0;
-                    if open_count < SLOTS / SPARSE {
-                        for &unit in units {
-                            let dart = dart(unit, round);
-                            if open[Self::slot_of(dart)] {
-                                hits[hit_count % CHUNK] = dart;
-                                hit_count += 1;
-                            }
-                        }
-                    } else {
-                        // Without a branch, as this one could not be guessed.
-                        for &unit in units {
-                            let dart = dart(unit, round);
-                            hits[hit_count % CHUNK] = dart;
-                            hit_count += usize::from(open[Self::slot_of(dart)]);
-                        }
+        let mut prune_at = PRUNE_FROM;
+        let mut next = 0;
+        while next < R::ROUNDS_MAX {
+            // Of few units so many rounds at a time that what comes after them costs little beside them.
+            let rounds = DARTS_BETWEEN_LOOKS.div_ceil(thrower.units.len()) as u32;
+            let rounds = next..(next + rounds).min(R::ROUNDS_MAX);
+            next = rounds.end;
+            let mut offer_all = |hits: &mut Hits<(u64, u32, O)>| {
+                for (dart, round, owner) in hits.drain() {
+                    let (slot, key) = Self::place(dart, round);
+                    let was_short = self.keys[slot][last] == VACANT;
+                    self.offer(slots, members, last, slot, key, owner);
+                    if was_short && self.keys[slot][last] != VACANT {
+                        filled.push(slot);
                     }
-                    for &dart in &hits[..hit_count] {
-                        let (slot, key) = Self::place(dart, round);
-                        let was_short = self.keys[slot][last] == VACANT;
-                        self.offer(slots, members, slot, key, owner);
-                        if was_short && self.keys[slot][last] != VACANT {
-                            filled.push(slot);
-                        }
+                }
+            };
+            for round in rounds {
+                for (unit, owner) in thrower.units.iter().zip(&thrower.owners) {
+                    let dart = dart(*unit, round);
+                    if hits.push(open[Self::slot_of(dart)], (dart, round, *owner)) {
+                        offer_all(&mut hits);
                     }
                 }
             }
+            offer_all(&mut hits);
             // A rival of the same round may be nearer, so a row closes only with the round.
             open_count -= filled.len();
             for slot in filled.drain(..) {
                 open[slot] = false;
             }
-            self.last_round = self.last_round.max(round);
+            self.last_round = self.last_round.max(next - 1);
             if open_count == 0 {
                 return;
             }
-            if round >= PRUNE_FROM && round.is_power_of_two() {
+            if next > prune_at {
+                prune_at = prune_at.saturating_mul(2);
                 let short: Vec<usize> = (0..SLOTS).filter(|&slot| open[slot]).collect();
                 thrower.retain(|owner| !self.is_in_all(slots, &short, owner));
             }
         }
-        for &(owner, _) in &thrower.blocks {
+        for owner in thrower.members() {
             self.sweep(slots, members, members.member(owner.index()), owner.index(), |slot| open[slot]);
         }
         self.last_round = R::ROUNDS_MAX;
@@ -227,11 +271,12 @@ impl<const SLOTS: usize, const WIDTH: usize, R: Rules> Fill<SLOTS, WIDTH, R> {
         owner: usize,
         open: impl Fn(usize) -> bool,
     ) {
+        let last = WIDTH.min(members.len()) - 1;
         for slot in (0..SLOTS).filter(|&slot| open(slot)) {
             // One bit less than a dart's fraction, so that no key is `VACANT`.
             let fraction = mix(member.seed() ^ slot as u64) >> (u64::BITS - R::FRACTION_BITS + 1);
             let key = (u64::from(R::ROUNDS_MAX) << KEY_ROUND_SHIFT) | fraction;
-            self.offer(slots, members, slot, key, O::from_index(owner));
+            self.offer(slots, members, last, slot, key, O::from_index(owner));
         }
     }
 
@@ -243,12 +288,13 @@ impl<const SLOTS: usize, const WIDTH: usize, R: Rules> Fill<SLOTS, WIDTH, R> {
         })
     }
 
-    /// Lets a dart compete for the row of its slot.
+    /// Lets a dart compete for the row of its slot, whose last place is `last`.
     #[inline]
     fn offer<O: OwnerIndex>(
         &mut self,
         slots: &mut Slots<O, SLOTS, WIDTH>,
         members: &Members,
+        last: usize,
         slot: usize,
         key: u64,
         owner: O,
@@ -273,6 +319,7 @@ impl<const SLOTS: usize, const WIDTH: usize, R: Rules> Fill<SLOTS, WIDTH, R> {
         if place < WIDTH {
             keys[place] = key;
             row[place] = owner;
+            self.limits[slot] = short_round(keys[last]);
             if place == 0 {
                 slots.owners[slot] = owner;
             }
@@ -297,7 +344,7 @@ impl<const SLOTS: usize, const WIDTH: usize, R: Rules> Fill<SLOTS, WIDTH, R> {
 
     /// The least unit of a member with such a dart at this slot; none has one in the final sweep.
     fn least_unit(member: &Member, slot: usize, key: u64) -> Option<u64> {
-        let round = (key >> KEY_ROUND_SHIFT) as u32;
+        let round = round_of(key);
         if round == R::ROUNDS_MAX {
             return None;
         }
@@ -318,49 +365,81 @@ impl<const SLOTS: usize, const WIDTH: usize, R: Rules> Fill<SLOTS, WIDTH, R> {
     }
 }
 
-/// Whose darts are thrown: each member with its units.
+/// Whose darts are thrown: units, and whose each is.
 struct Thrower<O> {
-    /// Owner and end of its units.
-    blocks: Vec<(O, usize)>,
     units: Vec<u64>,
+    owners: Vec<O>,
 }
 
 impl<O: OwnerIndex> Thrower<O> {
     fn all(members: &Members) -> Self {
-        let mut thrower = Thrower { blocks: Vec::new(), units: Vec::new() };
-        for (index, member) in members.iter() {
-            thrower.push(index, member.unit_hashes());
+        Self::of(members.iter())
+    }
+
+    fn of<'a>(members: impl Iterator<Item = (usize, &'a Member)>) -> Self {
+        let mut thrower = Thrower { units: Vec::new(), owners: Vec::new() };
+        for (index, member) in members {
+            thrower.units.extend(member.unit_hashes());
+            thrower.owners.resize(thrower.units.len(), O::from_index(index));
         }
         thrower
     }
 
-    fn of(index: usize, units: impl Iterator<Item = u64>) -> Self {
-        let mut thrower = Thrower { blocks: Vec::new(), units: Vec::new() };
-        thrower.push(index, units);
-        thrower
+    /// Each member once.
+    fn members(&self) -> Vec<O> {
+        let mut members = self.owners.clone();
+        members.dedup();
+        members
     }
 
-    fn push(&mut self, index: usize, units: impl Iterator<Item = u64>) {
-        self.units.extend(units);
-        self.blocks.push((O::from_index(index), self.units.len()));
+    fn retain(&mut self, keep: impl Fn(O) -> bool) {
+        // A row has few places, so that few can stand in all rows.
+        let gone: Vec<O> = self.members().into_iter().filter(|owner| !keep(*owner)).collect();
+        let mut owners = self.owners.iter();
+        self.units.retain(|_| owners.next().is_some_and(|owner| !gone.contains(owner)));
+        self.owners.retain(|owner| !gone.contains(owner));
+    }
+}
+
+/// Darts that have been sorted out and wait for the work. They are taken without a branch on whether they are wanted,
+/// as that one could not be guessed.
+struct Hits<T> {
+    list: [T; HITS],
+    count: usize,
+}
+
+impl<T: Copy + Default> Hits<T> {
+    fn new() -> Self {
+        Hits { list: [T::default(); HITS], count: 0 }
     }
 
-    fn darts(&self) -> impl Iterator<Item = (O, &[u64])> {
-        let mut start = 0;
-        self.blocks
-            .iter()
-            .map(move |&(owner, end)| (owner, &self.units[std::mem::replace(&mut start, end)..end]))
+    /// Takes one in if it is wanted. True: the list is full, and has to be drained before the next.
+    #[inline]
+    fn push(&mut self, is_wanted: bool, hit: T) -> bool {
+        self.list[self.count % HITS] = hit;
+        self.count += usize::from(is_wanted);
+        self.count == HITS
     }
 
-    fn retain(&mut self, mut keep: impl FnMut(O) -> bool) {
-        let mut kept = Thrower { blocks: Vec::new(), units: Vec::new() };
-        for (owner, units) in self.darts() {
-            if keep(owner) {
-                kept.push(owner.index(), units.iter().copied());
-            }
-        }
-        *self = kept;
+    fn drain(&mut self) -> impl Iterator<Item = T> + '_ {
+        self.list[..std::mem::take(&mut self.count)].iter().copied()
     }
+}
+
+/// The round of a key.
+fn round_of(key: u64) -> u32 {
+    (key >> KEY_ROUND_SHIFT) as u32
+}
+
+/// A round in 16 bits: all that are too late for them are one.
+#[inline]
+fn short(round: u32) -> u16 {
+    round.min(u32::from(u16::MAX)) as u16
+}
+
+#[inline]
+fn short_round(key: u64) -> u16 {
+    short(round_of(key))
 }
 
 /// An array on the heap that never was on the stack.
@@ -369,14 +448,16 @@ pub(crate) fn boxed<T: Clone, const LENGTH: usize>(value: T) -> Box<[T; LENGTH]>
     array.unwrap_or_else(|_| unreachable!("the length is the array's"))
 }
 
-/// Darts sorted out at one time; a cluster of weight 1.0 has so many units.
-const CHUNK: usize = 16;
-/// If fewer slots than one in so many are open, a dart is taken to miss them.
-const SPARSE: usize = 16;
+/// Darts sorted out at one time.
+const HITS: usize = 64;
+/// Darts thrown between two looks at which rows are full, at least.
+const DARTS_BETWEEN_LOOKS: usize = 128;
+/// Limits that are looked at in the time of one dart.
+const LIMITS_PER_DART: usize = 16;
 /// Greater than every key.
 const VACANT: u64 = u64::MAX;
 /// A key is the round, then the fraction of the dart in these low bits.
 const KEY_ROUND_SHIFT: u32 = 42;
-/// Members that can win nothing more are looked for in rounds 32, 64, 128, ...: it matters when few members have
+/// Members that can win nothing more are looked for after rounds 32, 64, 128, ...: it matters when few members have
 /// very different weights, and the light ones have to hit every slot.
 const PRUNE_FROM: u32 = 32;

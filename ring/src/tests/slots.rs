@@ -109,6 +109,7 @@ fn check_history<R: Rules>(start: &List, history: &[Change]) -> Result<(), TestC
             Ok(())
         },
     );
+    prop_assert!(state.fill.has_its_limits(state.members.len()));
     prop_assert_eq!(rows::<R>(&state.members, &state.slots), full::<R>(&end));
     Ok(())
 }
@@ -226,6 +227,42 @@ fn one_light_member_among_heavy_ones_still_stands_in_each_row() {
     for hash in key_hashes(20_000) {
         assert_eq!(ring.table().owners_of_hash(hash, 4).count(), 4);
         assert!(ring.table().owners_of_hash(hash, 4).any(|owner| owner == 3));
+    }
+}
+
+/// A limit has 16 bits, and few light members on a large table throw for longer.
+#[test]
+fn incremental_equals_full_in_rounds_beyond_16_bits() {
+    const SLOTS: usize = 1 << 14;
+    let members_of = |list: &List| {
+        let limits = Limits { members_max: 256, units_each_max: 100, units_max: u64::MAX };
+        Members::new(0, limits, list).unwrap()
+    };
+    let all = list("light", 7, 1);
+    let mut members = members_of(&all[..1].to_vec());
+    let (mut fill, mut slots) = Fill::<SLOTS, NEAREST>::build::<u8>(&members);
+    let check = |members: &Members, fill: &Fill<SLOTS, NEAREST>, slots: &Slots<u8, SLOTS, NEAREST>| {
+        let list: List =
+            members.iter().map(|(_, member)| (member.identity().into(), member.units())).collect();
+        let (_, built) = Fill::<SLOTS, NEAREST>::build::<u8>(&members_of(&list));
+        let last = NEAREST.min(members.len());
+        for (row, built) in slots.rows.iter().zip(built.rows.iter()) {
+            assert_eq!(row[..last], built[..last], "nobody has another index in the built ring");
+        }
+        assert!(fill.has_its_limits(members.len()));
+    };
+    for (identity, units) in &all[1..] {
+        let index = members.join(identity, *units).unwrap();
+        fill.join(&mut slots, &members, index);
+        check(&members, &fill, &slots);
+    }
+    members.reweight(2, 3).unwrap();
+    fill.raise(&mut slots, &members, 2, 1);
+    check(&members, &fill, &slots);
+    for leaver in (0..all.len()).rev().take(4) {
+        members.leave(leaver).unwrap();
+        fill.leave(&mut slots, &members, leaver);
+        check(&members, &fill, &slots);
     }
 }
 
