@@ -34,5 +34,6 @@ pub use error::RingError;
 pub use hash::{hash_key, home_shard};
 pub use member::Member;
 pub use service::{
-    RingClass, SERVICE_UNITS_MAX, ServiceOwners, ServiceRing, ServiceRingBuilder, ServiceTable,
+    RingClass, SERVICE_UNITS_MAX, ServiceOwnerTable, ServiceOwners, ServiceRing, ServiceRingBuilder,
+    ServiceTable,
 };

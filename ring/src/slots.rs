@@ -28,6 +28,11 @@ impl<O: RowOwner, const SLOTS: usize> SlotTable<O, SLOTS> {
         SlotOwners::new(&self.slots.rows[Self::slot_of(key_hash)], &self.circle, key_hash, count)
     }
 
+    /// The same without the further owners of each slot.
+    pub(crate) fn first_owners(&self) -> FirstOwners<O, SLOTS> {
+        FirstOwners { owners: self.slots.owners.clone() }
+    }
+
     pub(crate) fn members(&self) -> usize {
         self.circle.len()
     }
@@ -40,6 +45,19 @@ impl<O: RowOwner, const SLOTS: usize> SlotTable<O, SLOTS> {
     #[inline]
     fn slot_of(key_hash: u64) -> usize {
         (key_hash >> (u64::BITS - SLOTS.trailing_zeros())) as usize
+    }
+}
+
+/// Of a slot table what it takes to find one owner.
+#[derive(Clone, Debug)]
+pub(crate) struct FirstOwners<O, const SLOTS: usize> {
+    owners: Box<[O; SLOTS]>,
+}
+
+impl<O: RowOwner, const SLOTS: usize> FirstOwners<O, SLOTS> {
+    #[inline]
+    pub(crate) fn owner_of_hash(&self, key_hash: u64) -> usize {
+        self.owners[SlotTable::<O, SLOTS>::slot_of(key_hash)].index()
     }
 }
 

@@ -191,10 +191,12 @@ fn each_class_answers_alike_from_ring_and_table() {
         assert_eq!(ring.class(), class);
         assert_eq!(RingClass::from_code(class.code()), Some(class));
         let table = ring.table();
+        let owners = ring.owner_table();
         assert_eq!(table.len(), 50);
         for key in 0_u32..1000 {
             let key = key.to_le_bytes();
             assert_eq!(ring.owner(&key), table.owner(&key));
+            assert_eq!(ring.owner(&key), owners.owner(&key));
             assert_eq!(table.owner_of_hash(hash_key(&key)), table.owner(&key));
             assert_eq!(table.owners(&key, 3).next(), Some(table.owner(&key)));
         }

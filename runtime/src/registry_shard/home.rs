@@ -1,7 +1,8 @@
 //! The tables of the types whose partitions a shard owns: from events to news for every shard.
 //!
 //! This shard's own lookups read the ring itself. The other shards, and other threads, get copies of its
-//! table: at once after a pause, and else so seldom that copying takes a small part of the time.
+//! table: at once after a pause, and else so seldom that copying takes a small part of the time. Where there is no other
+//! shard, the copy is of the part that other threads ask for.
 
 use std::{
     cell::RefCell,
@@ -33,6 +34,15 @@ pub(crate) struct Home {
     changed: BTreeSet<Arc<[u8]>>,
     /// Types with news for the others.
     unpublished: BTreeSet<Arc<[u8]>>,
+}
+
+/// Who is told beside the shard that builds a table.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Audience {
+    /// Other shards, and threads beside them.
+    Shards,
+    /// Threads beside the only shard: nobody who asks for several owners of a key.
+    ThreadsAlone,
 }
 
 /// News of one type for the shard that builds its table.
@@ -84,6 +94,7 @@ impl Home {
     pub(crate) fn publications(
         &mut self,
         now: Instant,
+        audience: Audience,
         is_owed: impl Fn(&[u8], bool) -> bool,
     ) -> Vec<Arc<KindUpdate>> {
         let mut news = Vec::new();
@@ -94,7 +105,7 @@ impl Home {
             if is_early && !is_owed(name, kind.is_small()) {
                 return true;
             }
-            news.push(Arc::new(kind.publish(now)));
+            news.push(Arc::new(kind.publish(now, audience)));
             if kind.index.is_empty() {
                 kinds.remove(name);
             }
@@ -312,14 +323,16 @@ impl Kind {
         (place, placed.map(|placed| Arc::clone(&placed.instance)))
     }
 
-    fn publish(&mut self, now: Instant) -> KindUpdate {
+    fn publish(&mut self, now: Instant, audience: Audience) -> KindUpdate {
         self.published_at = Some(now);
         self.free.append(&mut self.freed);
         let unpublished = mem::take(&mut self.unpublished);
         let kind_ring = self.ring.borrow();
+        let ring_for = |whom| kind_ring.ring.as_ref().filter(|_| audience == whom);
         KindUpdate {
             kind: Arc::clone(&self.name),
-            table: kind_ring.ring.as_ref().map(ServiceRing::table),
+            table: ring_for(Audience::Shards).map(ServiceRing::table),
+            owners: ring_for(Audience::ThreadsAlone).map(ServiceRing::owner_table),
             only: kind_ring.only,
             places: if kind_ring.ring.is_some() { kind_ring.places.clone() } else { Vec::new() },
             changes: unpublished.into_iter().map(|place| self.at(place)).collect(),
@@ -435,4 +448,53 @@ fn identity(instance: &Instance) -> Vec<u8> {
     identity.extend_from_slice(node);
     identity.extend_from_slice(id);
     identity
+}
+
+#[cfg(test)]
+mod tests {
+    use croupier_registry::ServiceBuilder;
+
+    use super::*;
+    use crate::{registry_shard::mirror::Mirror, services::Views};
+
+    #[test]
+    fn threads_beside_the_shards_find_what_the_shard_finds() {
+        for audience in [Audience::Shards, Audience::ThreadsAlone] {
+            let (mut home, views, mirror) = (Home::default(), Views::default(), Mirror::default());
+            let now = Instant::now();
+            for number in 0..7_u32 {
+                let service = ServiceBuilder::new("kind", number.to_string()).inbox("inbox").build().unwrap();
+                home.take(Event::Joined(croupier_registry::Instance {
+                    node: "node".into(),
+                    service,
+                    suspect: false,
+                }));
+                for news in home.own_news() {
+                    views.apply_own(&news.kind, news.ring, &news.changes, now, |_| ());
+                }
+                let publications = home.publications(now, audience, |_, _| true);
+                assert_eq!(publications.len(), 1);
+                for news in publications {
+                    let is_table = (news.table.is_some(), news.owners.is_some());
+                    let is_choice = number > 0;
+                    assert_eq!(
+                        is_table,
+                        match audience {
+                            Audience::Shards => (is_choice, false),
+                            Audience::ThreadsAlone => (false, is_choice),
+                        }
+                    );
+                    mirror.push(&news);
+                }
+                let mut found = BTreeSet::new();
+                for key in 0..1000_u32 {
+                    let key = key.to_le_bytes();
+                    let here = views.with(b"kind", |view| view.find(&key)).flatten().unwrap();
+                    assert_eq!(mirror.find(b"kind", &key).unwrap().id(), here.id());
+                    found.insert(here.id().to_vec());
+                }
+                assert_eq!(found.len() as u32, number + 1, "each instance has keys");
+            }
+        }
+    }
 }

@@ -101,7 +101,7 @@ impl Mirror {
 
     pub(crate) fn find(&self, kind: &[u8], key: &[u8]) -> Option<Service> {
         self.read(kind, |kind| {
-            let place = kind.update.as_ref()?.place_of(key)?;
+            let place = kind.update.as_ref()?.place_beside(key)?;
             kind.entries[place as usize].clone()
         })
         .flatten()

@@ -48,7 +48,7 @@ use crate::{
     services::{Inboxes, KindUpdate, LINGER, Service, ServiceRef, Views, WatchQueue},
     transport::{Alarm, Task},
 };
-use home::Home;
+use home::{Audience, Home};
 use losses::Losses;
 use open_links::{OpenLinks, Opened};
 
@@ -343,7 +343,8 @@ impl RegistryShard {
             let waits = |answer: &Answer| *answer.kind == *kind && (is_small || answer.shard != self.id);
             answers.iter().any(waits)
         };
-        for news in home.publications(now, is_owed) {
+        let audience = if self.node.shards() > 1 { Audience::Shards } else { Audience::ThreadsAlone };
+        for news in home.publications(now, audience, is_owed) {
             self.shared().mirror.push(&news);
             for shard in (0..self.node.shards()).filter(|shard| *shard != self.id) {
                 self.post(shard, ToShard::News(Arc::clone(&news)));

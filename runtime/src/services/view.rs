@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use croupier_ring::{ServiceRing, ServiceTable, hash_key};
+use croupier_ring::{ServiceOwnerTable, ServiceRing, ServiceTable, hash_key};
 
 use super::{
     Service, Services,
@@ -29,12 +29,14 @@ pub(crate) struct KindRing {
     pub(crate) places: Vec<u32>,
 }
 
-/// What became of one type: the same news for all other shards.
+/// What became of one type: the same news for all other shards, and for the threads beside them.
 #[derive(Debug)]
 pub(crate) struct KindUpdate {
     pub(crate) kind: Arc<[u8]>,
-    /// Whom a key leads to; `None` while there are not two to choose between.
+    /// Whom a key leads to; `None` while there are not two to choose between, or no other shard.
     pub(crate) table: Option<ServiceTable>,
+    /// The same for threads beside the only shard, which ask for one owner alone.
+    pub(crate) owners: Option<ServiceOwnerTable>,
     /// Where the only one stands, if there is but one.
     pub(crate) only: Option<u32>,
     /// The place of each index of the table.
@@ -44,12 +46,20 @@ pub(crate) struct KindUpdate {
 }
 
 impl KindUpdate {
-    /// The place that a key leads to.
+    /// The place that a key leads to, on another shard.
     #[inline]
-    pub(crate) fn place_of(&self, key: &[u8]) -> Option<u32> {
+    fn place_of(&self, key: &[u8]) -> Option<u32> {
         match &self.table {
             Some(table) => Some(self.places[table.owner(key)]),
             None => self.only,
+        }
+    }
+
+    /// The same beside the shards, of however many.
+    pub(crate) fn place_beside(&self, key: &[u8]) -> Option<u32> {
+        match &self.owners {
+            Some(owners) => Some(self.places[owners.owner(key)]),
+            None => self.place_of(key),
         }
     }
 }
