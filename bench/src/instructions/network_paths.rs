@@ -12,7 +12,7 @@ use croupier_ring::{CLUSTER_UNITS, ClusterRing, ClusterTable, RingClass, Service
 use super::Path;
 
 /// The paths.
-pub const PATHS: [Path; 16] = [
+pub const PATHS: [Path; 18] = [
     Path { name: "ring.owner of 16 clusters", go: cluster_owner, times: 20_000 },
     Path { name: "ring.three owners of 16 clusters", go: three_clusters, times: 20_000 },
     Path {
@@ -30,6 +30,8 @@ pub const PATHS: [Path; 16] = [
         go: |times| service_owner(RingClass::Large14, 10_000, times),
         times: 20_000,
     },
+    Path { name: "ring.join among 100 instances and more", go: joins, times: 100 },
+    Path { name: "ring.join and leave among 100 instances", go: join_and_leave, times: 100 },
     Path {
         name: "protocol.decode MSG, subject of 5",
         go: |times| decode(SHORT, None, false, times),
@@ -87,10 +89,14 @@ fn clusters() -> ClusterTable {
     builder.build().expect("16 clusters are a ring").table()
 }
 
-fn instances(class: RingClass, members: usize) -> ServiceTable {
+fn ring(class: RingClass, members: usize) -> ServiceRing {
     let builder = (0..members)
         .fold(ServiceRing::builder(class), |builder, number| builder.member(format!("instance-{number}"), 1));
-    builder.build().expect("the members are a ring").table()
+    builder.build().expect("the members are a ring")
+}
+
+fn instances(class: RingClass, members: usize) -> ServiceTable {
+    ring(class, members).table()
 }
 
 /// Sums what is answered for each key, and holds it below what all could be.
@@ -115,6 +121,25 @@ fn three_clusters(times: u64) {
 fn service_owner(class: RingClass, members: usize, times: u64) {
     let table = instances(class, members);
     look_up(members, times, |key| table.owner(key));
+}
+
+fn joins(times: u64) {
+    let mut ring = ring(RingClass::Small, 100);
+    for number in 0..times {
+        ring.join(format!("newcomer-{number}"), 1).expect("there is room");
+    }
+    assert_eq!(ring.len() as u64, 100 + times);
+}
+
+fn join_and_leave(times: u64) {
+    let mut ring = ring(RingClass::Small, 100);
+    let before = ring.fingerprint();
+    for number in 0..times {
+        let index = ring.join(format!("newcomer-{number}"), 1).expect("there is room");
+        assert_eq!(index, 100, "the one before has left");
+        ring.leave(index).expect("others are left");
+    }
+    assert_eq!(ring.fingerprint(), before, "who joined and left has changed nothing");
 }
 
 // Messages in.
