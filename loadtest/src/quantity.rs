@@ -193,6 +193,15 @@ pub(crate) fn grouped(number: u64) -> String {
     text
 }
 
+/// How long a run takes, for its head: `8s after 1s of warm-up`, or `8s` alone.
+pub(crate) fn with_warmup(duration: Duration, warmup: Duration) -> String {
+    if warmup.is_zero() {
+        format!("{duration:?}")
+    } else {
+        format!("{duration:?} after {warmup:?} of warm-up")
+    }
+}
+
 /// So many of something that `one` is the name of: `1 shard`, `2 processes`, `1 000 entries`.
 pub(crate) fn counted(number: impl TryInto<u64>, one: &str) -> String {
     let number = number.try_into().unwrap_or(u64::MAX);
@@ -259,6 +268,13 @@ fn out_of(allowed: &RangeInclusive<u64>) -> QuantityError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_run_without_a_warm_up_does_not_speak_of_one() {
+        let seconds = Duration::from_secs;
+        assert_eq!(with_warmup(seconds(8), seconds(1)), "8s after 1s of warm-up");
+        assert_eq!(with_warmup(seconds(8), Duration::ZERO), "8s");
+    }
 
     #[test]
     fn rates_are_read_with_their_suffixes() {

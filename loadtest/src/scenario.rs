@@ -23,7 +23,7 @@ use crate::options::RunOptions;
 use crate::pace::Pace;
 use crate::plan::{OVERRUN_MAX, Plan};
 use crate::processes;
-use crate::quantity::{counted, grouped};
+use crate::quantity::{counted, grouped, with_warmup};
 use crate::report::Report;
 use crate::servers::{self, Servers};
 use crate::surroundings::{self, Surroundings};
@@ -200,7 +200,7 @@ fn announce(options: &RunOptions, console: Console) {
 
 /// What is asked for: rates and times.
 fn course_of(options: &RunOptions) -> String {
-    let times = format!("{:?} after {:?} of warm-up", options.duration, options.warmup);
+    let times = with_warmup(options.duration, options.warmup);
     match (&options.find_max, options.pace) {
         (Some(objective), _) => {
             format!(

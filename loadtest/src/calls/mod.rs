@@ -33,7 +33,7 @@ use crate::fault::{Act, Fault};
 use crate::interrupt::{Interrupt, Interruption};
 use crate::keys::{KeyChoice, Keys};
 use crate::options::CallsOptions;
-use crate::quantity::{counted, grouped};
+use crate::quantity::{counted, grouped, with_warmup};
 use crate::scenario::RunError;
 use crate::schedule::Schedule;
 use crate::series::{Series, Timed};
@@ -72,11 +72,10 @@ pub(crate) fn run(
 ) -> Result<CallsReport, RunError> {
     let mut surroundings = Surroundings::before_run();
     console.line(format_args!(
-        "croupier {}: calls, {} for {:?} after {:?} of warm-up, {} in {}, {} {}, {}, {}, seed {}",
+        "croupier {}: calls, {} for {}, {} in {}, {} {}, {}, {}, seed {}",
         env!("CARGO_PKG_VERSION"),
         options.rate,
-        options.duration,
-        options.warmup,
+        with_warmup(options.duration, options.warmup),
         counted(options.workers, "worker"),
         counted(options.processes, "process"),
         counted(options.key_count, "key"),

@@ -31,7 +31,7 @@ use crate::crew::{Crew, Reply};
 use crate::interrupt::{Interrupt, Interruption};
 use crate::live::Pulse;
 use crate::options::RegistryOptions;
-use crate::quantity::{counted, grouped, whole};
+use crate::quantity::{counted, grouped, whole, with_warmup};
 use crate::report::rounded;
 use crate::scenario::RunError;
 use crate::schedule::Schedule;
@@ -67,11 +67,10 @@ pub(crate) fn run(
 ) -> Result<RegistryReport, RunError> {
     let mut surroundings = Surroundings::before_run();
     console.line(format_args!(
-        "croupier {}: registry, {} changes/s for {:?} after {:?} of warm-up, {} of {} in {}, {} each and {} that change, {}",
+        "croupier {}: registry, {} changes/s for {}, {} of {} in {}, {} each and {} that change, {}",
         env!("CARGO_PKG_VERSION"),
         grouped(options.rate.per_second()),
-        options.duration,
-        options.warmup,
+        with_warmup(options.duration, options.warmup),
         counted(options.nodes, "node"),
         counted(options.shards, "shard"),
         counted(options.processes, "process"),

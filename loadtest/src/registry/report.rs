@@ -45,7 +45,7 @@ pub(crate) struct RegistryReport {
     state: StateReport,
     links: LinksReport,
     cpu_s: CpuReport,
-    /// The same for each change that one node saw of another.
+    /// The same for each change that one node saw of another; 0 when none was seen.
     cpu_us_per_sighting: CpuReport,
     /// Of changes: made as sent, seen by the last node as delivered.
     series: SeriesReport,
@@ -301,7 +301,10 @@ impl Findings<'_> {
         crate::recorder::merge(&mut detect, &detect_partition);
 
         let (client, servers) = (self.cpu.client.as_secs_f64(), self.cpu.servers.as_secs_f64());
-        let each = 1e6 / convergence.measured.seen.max(1) as f64;
+        let each = match convergence.measured.seen {
+            0 => 0.0,
+            seen => 1e6 / seen as f64,
+        };
         let surroundings = self.surroundings.clone().with_cpu(&self.cpu);
         RegistryReport {
             schema: SCHEMA,
@@ -504,9 +507,12 @@ impl fmt::Display for RegistryReport {
         )?;
         writeln!(
             f,
-            "cpu         nodes {:.2} s ({:.1} us a sighting), servers {:.2} s",
+            "cpu         nodes {:.2} s ({}), servers {:.2} s",
             self.cpu_s.client,
-            self.cpu_us_per_sighting.client,
+            match self.counts.seen {
+                0 => "no change was seen".to_owned(),
+                _ => format!("{:.1} us a sighting", self.cpu_us_per_sighting.client),
+            },
             self.cpu_s.servers.unwrap_or(0.0)
         )?;
         let agreed = self.state.agreed_after_the_changes && self.state.agreed_after_the_faults;

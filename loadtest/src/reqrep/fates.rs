@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::quantity::grouped;
+
 /// The requests of the measured phase by their end; each that was sent has one, and was executed or not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct RequestFates {
@@ -42,13 +44,13 @@ impl fmt::Display for RequestFates {
         write!(
             f,
             "executed {}, answered {}, timeouts {}, no responders {}, disconnected {}, refused {}, corrupt {}",
-            self.executed,
-            self.answered,
-            self.timeouts,
-            self.no_responders,
-            self.disconnected,
-            self.refused,
-            self.corrupt
+            grouped(self.executed),
+            grouped(self.answered),
+            grouped(self.timeouts),
+            grouped(self.no_responders),
+            grouped(self.disconnected),
+            grouped(self.refused),
+            grouped(self.corrupt)
         )
     }
 }
