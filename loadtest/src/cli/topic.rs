@@ -357,7 +357,7 @@ and a machine. In the repository `cargo loadtest` stands for `croupier`, and bui
         notes: SERVER_NOTES,
         exit_codes: RUN_EXIT_CODES,
         examples: &[
-            ("croupier", "three local clusters, 20 000 messages a second, a verdict"),
+            ("croupier", "three local clusters, 10 000 messages a second, a verdict"),
             ("croupier run reqrep --rate 5k", "requests instead"),
             ("croupier run --help", "rates, sizes, clusters, faults, goals"),
             ("croupier check node.toml", "a configuration, without a node"),
@@ -442,7 +442,7 @@ mod tests {
             let rows = topic.page().sections.into_iter().flat_map(|section| section.rows);
             rows.filter(|row| row.name == option).map(|row| row.usual).collect::<Vec<_>>()
         };
-        assert_eq!(usual(Topic::Run, "--rate"), ["20k"]);
+        assert_eq!(usual(Topic::Run, "--rate"), ["10k"]);
         assert_eq!(usual(Topic::Fanout, "--rate"), ["1k"]);
         assert_eq!(usual(Topic::Reqrep, "--rate"), ["5k"]);
         assert_eq!(usual(Topic::Reqrep, "--topics"), ["1k"]);

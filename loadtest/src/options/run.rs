@@ -86,7 +86,7 @@ pubsub, the default: starts three local NATS clusters, publishes to many topics 
 rate from two shards, checks every message and prints a verdict.";
 
     pub(crate) const ROWS: &'static [OptionRow] = &[
-        OptionRow::new("--rate", "RATE", "messages a second, all shards together: 20k, 1M", "20k"),
+        OptionRow::new("--rate", "RATE", "messages a second, all shards together: 10k, 1M", "10k"),
         OptionRow::new(
             "--ramp",
             "RATE..RATE/STEPS",
@@ -170,7 +170,7 @@ reqrep: requests on many topics, each answered by the shard that serves the topi
     /// What a run is that is told nothing.
     pub(crate) fn of(pattern: Pattern) -> Self {
         let (per_second, topics) = match pattern {
-            Pattern::Pubsub => (20_000, 10_000),
+            Pattern::Pubsub => (10_000, 10_000),
             Pattern::Fanout => (1_000, 10),
             Pattern::Reqrep => (5_000, 1_000),
         };
