@@ -1,16 +1,16 @@
 //! How what gathered during an outage leaves: not at once, but evenly over a short time.
 //!
 //! A server that comes back is met by all of its clients, each with what waited. Sent at once, that is a burst which
-//! takes the processors that the server and this node share with others, and most of it arrives before the
-//! subscribers are back, and finds nobody. So the subscriptions go first, and the messages follow over a tenth
-//! of the time that they waited, at ten times the rate at which they came.
+//! takes the processors that the server and this node share with others, and what of it arrives before the
+//! subscribers are back finds nobody. So the subscriptions go first, and the messages follow within a tenth
+//! of the time that they waited.
 
 use std::time::{Duration, Instant};
 
 /// Less than this leaves at once.
 const BYTES_MIN: usize = 64 << 10;
-/// Time between two portions. The server reads one in one go, and both sides work for thousands of messages a second
-/// as they do for a few.
+/// Time between two portions. One system call sends many messages then, and few bring them to the server, which keeps
+/// the work beside them small.
 const STEP: Duration = Duration::from_millis(4);
 /// The part of the outage that the backlog takes to leave.
 const PART_OF_OUTAGE: u32 = 10;

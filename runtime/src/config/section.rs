@@ -257,7 +257,7 @@ pub struct ConnectionConfig {
     /// The pauses between attempts.
     pub reconnect: ReconnectConfig,
     /// The longest time over which a link sends what gathered while it was down, so that a server which comes back is
-    /// not met by a burst, and subscribers are back before it; default 200 ms, at most
+    /// not met by a burst, and subscribers have time to be back; default 200 ms, at most
     /// [`CATCH_UP_MAX`](super::CATCH_UP_MAX), and never longer than `ping_interval`. It is a tenth of the outage up to this, and nothing for less than 64 KiB. What is published
     /// meanwhile waits its turn. `"0s"`: all of it leaves at once.
     #[serde(with = "quantity::duration")]
